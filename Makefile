@@ -1,0 +1,51 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each makes the virtual environment it needs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+DEMO ?= runs/demo
+
+.PHONY: demo test test-all lint docs benchmarks results clean
+
+$(VENV)/.all: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "kontrast needs Python 3.11 or newer; try: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.all
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all,dev,docs,benchmarks]"
+	@touch $@
+
+## demo: learn to find functions by their description, from the documentation of the packages installed here
+demo: $(VENV)/.all
+	$(BIN)/kontrast data fetch pydocs
+	$(BIN)/kontrast train pairs --data "$$($(BIN)/kontrast data path pydocs)" --config examples/demo.yaml --out $(DEMO) --overwrite
+	@echo && echo "Three questions, answered from the functions of all those packages:"
+	$(BIN)/kontrast predict $(DEMO) --data examples/questions.txt --corpus "$$($(BIN)/kontrast data path pydocs)" --top-k 5
+	@echo && echo "Open $(DEMO)/report.html in a browser."
+
+## test: the quick suite (under ten minutes on two cores)
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow and not learning"
+
+## test-all: everything, also the slow tests and those that train on real data
+test-all: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev
+	$(BIN)/mkdocs build --strict
+
+## benchmarks: the loss engine beside its peers, as ratios from one run
+benchmarks: $(VENV)/.dev
+	$(BIN)/python benchmarks/loss_engine.py
+
+clean:
+	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

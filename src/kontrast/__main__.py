@@ -1,0 +1,5 @@
+"""``python -m kontrast`` is the command line."""
+
+from kontrast.cli.main import main
+
+main()

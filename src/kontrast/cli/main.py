@@ -1,0 +1,391 @@
+"""The command line: one verb, one function; heavy imports happen inside the verbs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from kontrast import __version__
+from kontrast.cli.system_help import SystemCommand
+from kontrast.errors import KontrastError
+
+if TYPE_CHECKING:
+    from kontrast.contract import SystemConfig
+    from kontrast.training import TrainerConfig
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+OPEN_ENDED = {"allow_extra_args": True, "ignore_unknown_options": True}
+FILE = click.Path(path_type=Path)
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+system_argument = click.argument("system", metavar="SYSTEM")
+run_argument = click.argument("run", metavar="RUN", type=FILE)
+other_data = click.option("--data", "-d", type=FILE, help="File or folder; default: the test part of the run's own data.")
+
+
+def _settings(verb: Verb) -> Verb:
+    """The options of every verb that configures a system."""
+    for option in (
+        click.option("--seed", type=int, help="Seed of weights, batch order and augmentation."),
+        click.option("--config", "-c", type=FILE, help="YAML file of options; single options win over it."),
+        click.option("--preset", help="cpu or paper; default: paper where there is an accelerator, else cpu."),
+    ):
+        verb = option(verb)
+    return verb
+
+
+@click.group(
+    epilog="Start with: kontrast list; kontrast example pairs my-data; kontrast train pairs --data my-data/pairs.csv",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+@click.version_option(__version__, prog_name="kontrast")
+def app() -> None:
+    """Contrastive representation learning on your own data."""
+
+
+@app.group("data")
+def data_app() -> None:
+    """Official data sets: list, info, path, fetch."""
+
+
+@app.command("list")
+@as_json_option
+def list_systems(as_json: bool) -> None:
+    """Show the registered systems: what each is for and what it reads."""
+    from kontrast.cli.output import emit, table
+    from kontrast.contract import load_system, system_names
+
+    cards = [load_system(name).card for name in system_names()]
+    rows = [
+        {"system": card.name, "title": card.title, "task": card.task, "modalities": ", ".join(card.modalities),
+         "arXiv": card.arxiv}
+        for card in cards
+    ]  # fmt: skip
+    emit({"systems": rows}, as_json, lambda: table(rows, columns=("system", "task", "modalities", "title")))
+
+
+@app.command()
+@system_argument
+@as_json_option
+def info(system: str, as_json: bool) -> None:
+    """Explain a system: idea, formats, metric, and every option with its range, default and the paper's value."""
+    from kontrast.cli.system_help import describe
+
+    describe(system, as_json)
+
+
+@app.command()
+@system_argument
+@click.argument("folder", metavar="DIR", type=FILE)
+@as_json_option
+def example(system: str, folder: Path, as_json: bool) -> None:
+    """Write a small synthetic data set in the system's standard format: a template for your own."""
+    from kontrast.cli.output import emit
+    from kontrast.contract import load_system
+
+    path = load_system(system).write_example(folder)
+    emit(
+        {"system": system, "data": str(path)},
+        as_json,
+        lambda: print(f"wrote {path}\ntry: kontrast train {system} --data {path}"),
+    )
+
+
+@app.command(cls=SystemCommand, context_settings=OPEN_ENDED)
+@click.pass_context
+@system_argument
+@click.option("--data", "-d", type=FILE, help="File or folder of the system's standard format.")
+@click.option("--out", "-o", type=FILE, help="Run folder; default: runs/SYSTEM.")
+@_settings
+@click.option("--resume", is_flag=True, help="Go on where the run in --out stopped.")
+@click.option("--overwrite", is_flag=True, help="Replace a finished run in --out.")
+@click.option("--print-config", is_flag=True, help="Print the whole configuration and stop.")
+@click.option("--baselines/--no-baselines", default=True, help="Also measure the simple baselines.")
+@as_json_option
+def train(
+    context: click.Context,
+    system: str,
+    data: Path | None,
+    out: Path | None,
+    preset: str | None,
+    config: Path | None,
+    seed: int | None,
+    resume: bool,
+    overwrite: bool,
+    print_config: bool,
+    baselines: bool,
+    as_json: bool,
+) -> None:
+    """Train on your data, measure on its held-out part, and write a run folder with a report.
+
+    Any option of the system can be set as --name value, and any of the trainer as --trainer.name value.
+    """
+    from kontrast.cli.output import emit, headline, requested
+    from kontrast.cli.overrides import configure, parse_overrides
+    from kontrast.contract import load_system
+    from kontrast.pipeline.train import train_run
+
+    cls = load_system(system)
+    chosen = requested(preset)
+    settings, trainer = configure(
+        cls, preset=chosen, config_file=config, seed=seed, overrides=parse_overrides(context.args)
+    )  # fmt: skip
+    if print_config:
+        _print_config(settings, trainer, as_json)
+        return
+    if data is None:
+        raise click.UsageError("train needs --data FILE; kontrast example writes a template.")
+    run = train_run(
+        cls,
+        settings,
+        _quiet(trainer, as_json),
+        data=data,
+        out=out if out is not None else Path("runs") / system,
+        preset=chosen,
+        resume=resume,
+        overwrite=overwrite,
+        baselines=baselines,
+    )
+    metrics = run.read_metrics()
+    emit({"run": str(run.path), **metrics}, as_json, lambda: headline(run, cls.card))
+
+
+@app.command()
+@run_argument
+@other_data
+@as_json_option
+def evaluate(run: Path, data: Path | None, as_json: bool) -> None:
+    """Measure a trained run on its test part or on other labelled data."""
+    from kontrast.cli.output import emit, metric_lines
+    from kontrast.pipeline.evaluate import evaluate_run
+
+    metrics = evaluate_run(run, data)
+    emit({"run": str(run), "data": str(data) if data else "test", "metrics": metrics}, as_json, lambda: metric_lines(metrics))
+
+
+@app.command(cls=SystemCommand, context_settings=OPEN_ENDED)
+@click.pass_context
+@system_argument
+@click.option("--data", "-d", type=FILE, required=True, help="File or folder of the system's standard format.")
+@click.option("--out", "-o", type=FILE, help="Folder for the runs; default: runs/SYSTEM-ablation.")
+@click.option("--seeds", type=click.IntRange(min=2), default=3, show_default=True, help="Seeds for each arm.")
+@_settings
+@as_json_option
+def ablate(
+    context: click.Context,
+    system: str,
+    data: Path,
+    out: Path | None,
+    seeds: int,
+    preset: str | None,
+    config: Path | None,
+    seed: int | None,
+    as_json: bool,
+) -> None:
+    """Does the contrastive part help on your data? Full, without it, and with its pairing shuffled, over several seeds.
+
+    Goes on where an earlier call with the same options stopped. Options of the system and trainer as for train.
+    """
+    from kontrast.cli.output import emit, requested
+    from kontrast.cli.overrides import configure, parse_overrides
+    from kontrast.contract import load_system
+    from kontrast.pipeline.ablate import ablate_system, ablation_lines
+
+    cls = load_system(system)
+    chosen = requested(preset)
+    settings, trainer = configure(
+        cls, preset=chosen, config_file=config, seed=seed, overrides=parse_overrides(context.args)
+    )  # fmt: skip
+    result = ablate_system(
+        cls,
+        settings,
+        _quiet(trainer, as_json),
+        data=data,
+        out=out if out is not None else Path("runs") / f"{system}-ablation",
+        preset=chosen,
+        seeds=seeds,
+    )
+    emit(result, as_json, lambda: print("\n".join(ablation_lines(result))))
+
+
+@app.command()
+@run_argument
+@other_data
+@click.option("--output", "-o", type=FILE, help=".parquet or .npz; default: RUN/embeddings.parquet.")
+@as_json_option
+def embed(run: Path, data: Path | None, output: Path | None, as_json: bool) -> None:
+    """Write the vectors of some data."""
+    from kontrast.cli.output import emit
+    from kontrast.pipeline.predict import embed_run
+
+    written, shape = embed_run(run, data, output)
+    emit(
+        {"output": str(written), "rows": shape[0], "dim": shape[1]},
+        as_json,
+        lambda: print(f"wrote {shape[0]} vectors of {shape[1]} dimensions to {written}"),
+    )
+
+
+@app.command(context_settings=OPEN_ENDED)
+@click.pass_context
+@run_argument
+@click.option("--data", "-d", type=FILE, required=True, help="File or folder to answer for.")
+@click.option("--output", "-o", type=FILE, help=".parquet, .csv or .jsonl; default: print the table.")
+@as_json_option
+def predict(context: click.Context, run: Path, data: Path, output: Path | None, as_json: bool) -> None:
+    """Answer for new data, as the system's task has it. Options of the system that steer the answer as --name value."""
+    from kontrast.cli.output import emit, table
+    from kontrast.cli.overrides import parse_overrides
+    from kontrast.pipeline.predict import predict_run
+
+    frame = predict_run(run, data, output, parse_overrides(context.args))
+    rows = frame.to_dict(orient="records")
+    if output is not None:
+        emit({"output": str(output), "rows": len(rows)}, as_json, lambda: print(f"wrote {len(rows)} rows to {output}"))
+    else:
+        emit({"rows": rows}, as_json, lambda: table(rows))
+
+
+@app.command()
+@run_argument
+@as_json_option
+def report(run: Path, as_json: bool) -> None:
+    """Write RUN/report.html anew from what the run folder holds."""
+    from kontrast.cli.output import emit
+    from kontrast.pipeline.train import report_run
+
+    path = report_run(run)
+    emit({"report": str(path)}, as_json, lambda: print(f"wrote {path}"))
+
+
+@app.command()
+@click.argument("runs", metavar="RUN RUN ...", nargs=-1, type=FILE)
+@as_json_option
+def compare(runs: tuple[Path, ...], as_json: bool) -> None:
+    """Put runs side by side: metrics, paired differences where they share test items, and the options that differ."""
+    from kontrast.cli.output import emit
+    from kontrast.pipeline.compare import compare_paths, comparison_text
+
+    if len(runs) < 2:
+        raise click.UsageError("compare needs at least two run folders.")
+    result = compare_paths(list(runs))
+    emit(result, as_json, lambda: print(comparison_text(result)))
+
+
+@app.command()
+@click.argument("folders", metavar="[FOLDER ...]", nargs=-1, type=FILE)
+@click.option("--output", "-o", type=FILE, default=Path("RESULTS.md"), show_default=True, help="Markdown file to write.")
+@as_json_option
+def results(folders: tuple[Path, ...], output: Path, as_json: bool) -> None:
+    """Write RESULTS.md (system × data × seeds, with intervals, baselines and ablation) from run folders."""
+    from kontrast.cli.output import emit
+    from kontrast.pipeline.compare import write_results
+
+    count = write_results(list(folders) or [Path("runs")], output)
+    emit({"output": str(output), "rows": count}, as_json, lambda: print(f"wrote {count} rows to {output}"))
+
+
+@data_app.command("list")
+@as_json_option
+def data_list(as_json: bool) -> None:
+    """Known data sets and whether they are on this machine."""
+    from kontrast.cli.output import emit, table
+    from kontrast.data import catalogue
+
+    rows = [
+        {"name": entry.name, "here": "yes" if catalogue.is_here(entry.name) else "no", "systems": ", ".join(entry.systems),
+         "title": entry.title}
+        for entry in catalogue.entries()
+    ]  # fmt: skip
+    emit({"data": rows}, as_json, lambda: table(rows))
+
+
+@data_app.command("info")
+@click.argument("name")
+@as_json_option
+def data_info(name: str, as_json: bool) -> None:
+    """What a data set is: origin, licence, citation, files."""
+    from kontrast.cli.output import emit, fields
+    from kontrast.data import catalogue
+
+    facts = catalogue.entry(name).model_dump(mode="json")
+    emit(facts, as_json, lambda: fields(facts))
+
+
+@data_app.command("path")
+@click.argument("name")
+@as_json_option
+def data_path(name: str, as_json: bool) -> None:
+    """Where a data set lies on this machine; never downloads."""
+    from kontrast.cli.output import emit
+    from kontrast.data import catalogue
+
+    path = catalogue.path(name)
+    emit({"name": name, "path": str(path)}, as_json, lambda: print(path))
+
+
+@data_app.command("fetch")
+@click.argument("name")
+@as_json_option
+def data_fetch(name: str, as_json: bool) -> None:
+    """Download a data set (or build it, where it is made from this machine), check it, and print where it lies."""
+    from kontrast.cli.output import emit
+    from kontrast.data import catalogue
+
+    path = catalogue.fetch(name)
+    emit({"name": name, "path": str(path)}, as_json, lambda: print(path))
+
+
+def _quiet(trainer: TrainerConfig, as_json: bool) -> TrainerConfig:
+    return trainer.changed(progress="off") if as_json else trainer
+
+
+def _print_config(settings: SystemConfig, trainer: TrainerConfig, as_json: bool) -> None:
+    import yaml
+
+    whole = {**settings.model_dump(mode="json"), "trainer": trainer.model_dump(mode="json")}
+    if as_json:
+        print(json.dumps(whole))
+    else:
+        print(yaml.safe_dump(whole, sort_keys=False, allow_unicode=True), end="")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: mendable errors become one sentence on standard error and exit code 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app(words, standalone_mode=False, prog_name="kontrast")
+    except KontrastError as error:
+        code = _refuse(str(error), words)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        code = 2
+    except click.ClickException as error:
+        code = _refuse(error.format_message(), words)
+    except (KeyboardInterrupt, click.Abort):
+        print("kontrast: stopped; the same command with --resume goes on where it was.", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 0
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        code = _refuse(f"{error.filename or 'the system'}: {error.strerror or error}.", words)
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _refuse(sentence: str, words: Sequence[str]) -> int:
+    if "--json" in words:
+        print(json.dumps({"error": sentence}))
+    print(f"kontrast: {sentence}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

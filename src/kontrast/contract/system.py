@@ -1,0 +1,276 @@
+"""The contract: one grammar for every method."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from kontrast.config import BaseConfig, Preset, param, read_yaml
+from kontrast.contract.card import Card
+from kontrast.contract.results import Embeddings, Figure, Measurement
+from kontrast.data.splits import Splits
+from kontrast.errors import CheckpointError, ConfigError, DataError, NotFittedError
+from kontrast.evaluation.leaks import LeakReport
+from kontrast.files import read_json, replacing, write_json
+from kontrast.randomness import derive_seed
+from kontrast.training import Stage, TrainableModel, TrainerConfig, run_stage
+
+FORMAT_VERSION = 1
+
+
+class SystemConfig(BaseConfig):
+    """Options that every system has."""
+
+    seed: int = param(0, "seed of weights, batch order and augmentation", ge=0)
+    split_seed: int = param(0, "seed of the train/valid/test split where the data bring none", ge=0)
+    contrast: Literal["on", "off", "shuffled"] = param(
+        "on", "the contrastive part: on, off (ablation) or with its pairing shuffled (null control)"
+    )
+
+
+ConfigT = TypeVar("ConfigT", bound=SystemConfig)
+DataT = TypeVar("DataT")
+
+
+class System(ABC, Generic[ConfigT, DataT]):
+    """A contrastive method as an estimator over standard files.
+
+    The constructor stores options; `fit` checks data and learns; what it learned ends in an underscore. `embed`, `predict`
+    and `evaluate` share one inference path: `embed`. A subclass supplies the methods that raise or are abstract here, and
+    usually inherits `fit`, `save` and `load`.
+
+    Class attributes:
+        card: facts about the method.
+        Config: its options, a subclass of `SystemConfig`.
+        smoke: options under which it learns the data of `write_example` within seconds; the check suite uses them.
+        answer_options: names of options that steer `predict` and may change after training, such as ``("top_k",)``.
+
+    Args:
+        config: a ready configuration; or give
+        preset: ``"cpu"`` or ``"paper"``, and
+        options: single options by name (sections as dicts or dotted keys in ``**{"optimiser.learning_rate": 1e-3}``).
+
+    Raises:
+        ConfigError: if an option is unknown or out of range.
+    """
+
+    card: ClassVar[Card]
+    Config: ClassVar[type[SystemConfig]]
+    smoke: ClassVar[dict[str, Any]] = {}
+    answer_options: ClassVar[tuple[str, ...]] = ()
+
+    config: ConfigT
+    model_: TrainableModel
+    facts_: dict[str, Any]
+
+    def __init__(self, config: ConfigT | None = None, *, preset: Preset = "cpu", **options: Any) -> None:
+        if config is not None and options:
+            raise ConfigError("give either a ready config or single options, not both.")
+        self.config = config if config is not None else self.Config.preset(preset, **options)  # type: ignore[assignment]
+
+    # ---- data ----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def read(self, path: str | Path, *, purpose: Literal["train", "predict"] = "train") -> DataT:
+        """Reads and validates a file or folder of the method's standard formats.
+
+        Args:
+            path: the file or folder.
+            purpose: ``"predict"`` accepts data without the answers (labels, right-hand column).
+
+        Raises:
+            DataError: naming file, field, row, what is allowed, what came and the mend.
+        """
+
+    @classmethod
+    @abstractmethod
+    def write_example(cls, path: str | Path) -> Path:
+        """Writes a small, clearly synthetic data set in the standard format into the folder `path`; returns what `read` takes."""
+
+    @abstractmethod
+    def split(self, data: DataT) -> Splits[DataT]:
+        """Train, validation and test parts: the data's own where it names them, else seeded and leak-free by `split_seed`."""
+
+    @abstractmethod
+    def size(self, data: DataT) -> int:
+        """Number of rows that `take` can choose from."""
+
+    @abstractmethod
+    def take(self, data: DataT, rows: Sequence[int] | np.ndarray) -> DataT:
+        """The same data restricted to some rows, in the order given."""
+
+    @abstractmethod
+    def permuted(self, data: DataT, seed: int) -> DataT:
+        """The data with the truth that `evaluate` compares against permuted: an honest model scores `chance` on it."""
+
+    @abstractmethod
+    def chance(self, data: DataT) -> float:
+        """Expected primary metric of random answers on `data`."""
+
+    @abstractmethod
+    def leaks(self, train: DataT, test: DataT) -> LeakReport:
+        """Items of `test` that `train` gives away."""
+
+    # ---- learning ------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def learn_facts(self, train: DataT) -> dict[str, Any]:
+        """What the model's shape depends on (input sizes, classes ...), as JSON-able facts; from training data alone."""
+
+    @abstractmethod
+    def build(self, facts: dict[str, Any]) -> TrainableModel:
+        """The untrained model for these facts; weights depend on `config.seed` alone."""
+
+    @abstractmethod
+    def stages(self, train: DataT, valid: DataT | None) -> Iterable[Stage]:
+        """The trainings, one after another; a later stage may use what an earlier one learned."""
+
+    def fit(self, train: DataT, valid: DataT | None = None, *, trainer: TrainerConfig | None = None) -> Self:
+        """Learns from `train`; `valid` serves model selection and early stopping only.
+
+        Args:
+            train: data as `read` returns them.
+            valid: held-out data of the same kind, or None: then the last weights are kept.
+            trainer: devices, precision, checkpoints, loggers; the defaults train quietly in memory.
+
+        Returns:
+            The system itself, with `model_` on the CPU in evaluation mode and the training curves in `history_`.
+
+        Raises:
+            DataError: if the data cannot be learned from.
+        """
+        trainer = trainer if trainer is not None else TrainerConfig(progress="off", loggers=[])
+        if self.size(train) == 0:
+            raise DataError("the training data have no rows", mend="check the split")
+        self.facts_ = self.learn_facts(train)
+        self.initialise()
+        histories = []
+        for stage in self.stages(train, valid):
+            history = run_stage(stage, trainer)
+            histories.append(history.to_frame().assign(stage=stage.name))
+        self.history_ = pd.concat(histories, ignore_index=True) if histories else pd.DataFrame({"stage": []})
+        self.model_.eval().to("cpu")
+        self.finish(train, valid)
+        return self
+
+    def initialise(self) -> None:
+        """Builds `model_` from `facts_` with weights that depend on the seed alone, whatever was drawn before."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.config.seed, "weights"))
+            self.model_ = self.build(self.facts_)
+        self.model_.eval()
+
+    def finish(self, train: DataT, valid: DataT | None) -> None:
+        """Hook after training, such as keeping the candidates that `predict` searches."""
+
+    # ---- use -----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def embed(self, data: DataT) -> Embeddings:
+        """Vectors of the rows; a row's vector does not depend on the other rows of its batch.
+
+        Raises:
+            NotFittedError: before `fit` or `load`.
+        """
+
+    @abstractmethod
+    def predict(self, data: DataT) -> pd.DataFrame:
+        """The method's answer for each row of `data`, as a table."""
+
+    @abstractmethod
+    def measure(self, data: DataT) -> Measurement:
+        """Metrics on held-out data, with per-item values where the primary metric is a mean over items."""
+
+    def evaluate(self, data: DataT) -> dict[str, float]:
+        """Metrics on held-out data; names are shared across systems."""
+        return self.measure(data).metrics
+
+    @abstractmethod
+    def baselines(self, train: DataT, test: DataT) -> dict[str, dict[str, float]]:
+        """Metrics of the simple methods that a reader would try first, on the same test data, by name."""
+
+    def figures(self, data: DataT) -> list[Figure]:
+        """What a person of the field looks at."""
+        return []
+
+    def check_fitted(self) -> None:
+        """Raises NotFittedError before `fit` or `load`."""
+        if not hasattr(self, "model_"):
+            raise NotFittedError(f"{type(self).__name__} is not fitted; call fit(...) or {type(self).__name__}.load(folder) first.")
+
+    # ---- saving --------------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes config.yaml, system.json (format version, facts) and model.safetensors, whole or not at all.
+
+        Raises:
+            NotFittedError: before `fit` or `load`.
+        """
+        self.check_fitted()
+        with replacing(folder) as temporary:
+            temporary.mkdir()
+            self.config.to_yaml(temporary / "config.yaml")
+            write_json(
+                temporary / "system.json",
+                {"format": FORMAT_VERSION, "system": self.card.name, "facts": self.facts_},
+            )
+            tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.model_.state_dict().items()}
+            save_file(tensors, temporary / "model.safetensors")
+            self.save_extra(temporary)
+        return Path(folder)
+
+    def save_extra(self, folder: Path) -> None:
+        """Hook: writes what the model needs besides tensors (a tokeniser, an index)."""
+
+    def load_extra(self, folder: Path) -> None:
+        """Hook: reads what `save_extra` wrote; runs before `build`."""
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """The system that `save` wrote.
+
+        Raises:
+            CheckpointError: if a file is missing, damaged, of another system or of a newer format.
+        """
+        folder = Path(folder)
+        for name in ("config.yaml", "system.json", "model.safetensors"):
+            if not (folder / name).is_file():
+                raise CheckpointError(f"has no {name}", file=folder, mend="give the 'model' folder of a finished run")
+        meta = read_json(folder / "system.json")
+        if not isinstance(meta, dict) or meta.get("system") != cls.card.name or not isinstance(meta.get("facts"), dict):
+            came = meta.get("system") if isinstance(meta, dict) else meta
+            raise CheckpointError(f"belongs to the system {came!r}, not to '{cls.card.name}'", file=folder / "system.json")
+        if meta.get("format") != FORMAT_VERSION:
+            raise CheckpointError(
+                f"has format {meta.get('format')!r}, this kontrast reads format {FORMAT_VERSION}",
+                file=folder / "system.json",
+                mend="use the kontrast version that wrote it",
+            )
+        system = cls(cls.Config(**read_yaml(folder / "config.yaml")))
+        system.facts_ = meta["facts"]
+        try:
+            system.load_extra(folder)
+            system.initialise()
+            system.model_.load_state_dict(load_file(folder / "model.safetensors"))
+        except (SafetensorError, RuntimeError, KeyError, OSError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(f"does not hold this model's weights ({reason})", file=folder / "model.safetensors") from None
+        system.model_.eval()
+        return system
+
+
+def default_preset() -> Preset:
+    """``"paper"`` where an accelerator is present, else ``"cpu"``; the variable KONTRAST_PRESET decides if it is set."""
+    chosen = os.environ.get("KONTRAST_PRESET")
+    if chosen == "cpu" or chosen == "paper":
+        return chosen
+    return "paper" if torch.accelerator.is_available() else "cpu"

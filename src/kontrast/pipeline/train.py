@@ -1,0 +1,166 @@
+"""`train`: from a file to a run folder with a model, numbers and a report; and `report`, which writes the page anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kontrast.config import Preset
+from kontrast.contract import System, SystemConfig, load_system
+from kontrast.data.splits import Splits
+from kontrast.errors import CheckpointError, DataError
+from kontrast.evaluation.intervals import bootstrap_interval
+from kontrast.files import content_hash
+from kontrast.pipeline.report import collect_report, write_figures, write_report
+from kontrast.pipeline.run_folder import Metrics, RunFolder
+from kontrast.progress import say
+from kontrast.training import TrainerConfig
+
+OWN_TO_RUN = {"directory", "resume", "progress"}
+
+
+def train_run(
+    system: type[System[Any, Any]],
+    config: SystemConfig,
+    trainer: TrainerConfig,
+    *,
+    data: str | Path,
+    out: str | Path,
+    preset: Preset = "cpu",
+    command: Sequence[str] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    baselines: bool = True,
+    report: bool = True,
+) -> RunFolder:
+    """Trains a system on a file's training part, measures it on the test part and writes everything to `out`.
+
+    Args:
+        system: the system's class.
+        config: its options.
+        trainer: devices, precision, loggers.
+        data: what `System.read` takes.
+        out: the run folder.
+        preset: the name recorded with the run.
+        command: words of the command that started it, for the record.
+        resume: go on with the run in `out`, if there is one; its data and options must be the same.
+        overwrite: replace a run in `out`.
+        baselines: also measure the system's baselines.
+        report: also write report.html.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        DataError: if the data cannot be read or learned from, or `out` holds something else.
+        CheckpointError: if `resume` finds a run of other data or options.
+    """
+    estimator = system(config)
+    splits = estimator.split(estimator.read(data))
+    _check_parts(estimator, splits, data)
+    leaks = estimator.leaks(splits.train, splits.test)
+    sha = content_hash(data)
+    options = {
+        "system": config.model_dump(mode="json"),
+        "trainer": trainer.model_dump(mode="json", exclude=OWN_TO_RUN),
+    }
+    run = RunFolder(Path(out))
+    if resume and (run.path / "run.json").is_file():
+        run = RunFolder.open(out)
+        _check_same(run, system.card.name, sha, options)
+        if run.record.status == "finished":
+            say(f"{run.path} is finished already.")
+            return run
+    else:
+        rows = {name: estimator.size(part) for name, part in splits}
+        run = RunFolder.create(
+            out, system=system.card.name, seed=config.seed, preset=preset, command=command, data=data,
+            data_sha256=sha, rows=rows, overwrite=overwrite, extra={"leaks": leaks.sentence},
+        )  # fmt: skip
+        run.write_config(options)
+        resume = False
+    rows_text = ", ".join(f"{estimator.size(part):,} {name}" for name, part in splits)
+    say(f"{system.card.name}: {rows_text} rows from {data}")
+    say(leaks.sentence)
+    if resume and run.record.status == "trained":
+        estimator = system.load(run.model)
+    else:
+        with run.timed("train"):
+            estimator.fit(
+                splits.train, splits.valid, trainer=trainer.changed(directory=run.path, resume=resume)
+            )  # fmt: skip
+            run.write_history(estimator.history_)
+            estimator.save(run.model)
+        run.mark("trained")
+    with run.timed("evaluate"):
+        _measure(run, estimator, splits, baselines)
+    if report:
+        with run.timed("report"):
+            run.write_embeddings(estimator.embed(splits.test), split="test")
+            write_figures(run, estimator.figures(splits.test))
+            write_report(run, collect_report(run, card=system.card))
+    run.mark("finished")
+    return run
+
+
+def _check_parts(estimator: System[Any, Any], splits: Splits[Any], data: str | Path) -> None:
+    if splits.test is None:
+        raise DataError("leaves no test part", file=data, mend="bring more rows, or a 'split' column with 'test' rows")
+    for name, part in splits:
+        if estimator.size(part) == 0:
+            raise DataError(f"the {name} part has no rows", file=data, mend="bring more rows or a 'split' column")
+
+
+def _check_same(run: RunFolder, name: str, sha: str, options: dict[str, Any]) -> None:
+    record = run.record
+    mend = "give the run's own data and options, another --out, or --overwrite instead of --resume"
+    if record.system != name:
+        raise CheckpointError(f"is a run of '{record.system}', not of '{name}'", file=run.path, mend=mend)
+    if record.data.get("sha256") != sha:
+        raise CheckpointError("was trained on other data (their sha256 differs)", file=run.path, mend=mend)
+    stored = run.config()
+    for section, values in options.items():
+        before = stored.get(section) or {}
+        for option in sorted({*values, *before}):
+            if values.get(option) != before.get(option):
+                raise CheckpointError(
+                    f"was started with {section}.{option}={before.get(option)!r}, now it is {values.get(option)!r}",
+                    file=run.path,
+                    mend=mend,
+                )
+
+
+def _measure(run: RunFolder, estimator: System[Any, Any], splits: Splits[Any], baselines: bool) -> None:
+    card = estimator.card
+    test = estimator.measure(splits.test)
+    valid = estimator.evaluate(splits.valid) if splits.valid is not None else {}
+    counts = {"test": estimator.size(splits.test)}
+    intervals: dict[str, dict[str, tuple[float, float]]] = {}
+    items: dict[str, str] = {}
+    if test.items is not None and test.item_ids is not None:
+        run.write_items("test", test.item_ids, test.items)
+        items["test"] = "test"
+        counts["test"] = len(test.items)
+        intervals["test"] = {card.primary_metric: bootstrap_interval(np.asarray(test.items), seed=estimator.config.seed)}
+    run.write_metrics(
+        Metrics(
+            primary=card.primary_metric,
+            higher_is_better=card.higher_is_better,
+            test=test.metrics,
+            valid=valid,
+            baselines=estimator.baselines(splits.train, splits.test) if baselines else {},
+            intervals=intervals,
+            counts=counts,
+            unit=card.unit,
+            items=items,
+        )
+    )
+
+
+def report_run(path: str | Path) -> Path:
+    """Writes report.html anew from what the run folder holds."""
+    run = RunFolder.open(path)
+    return write_report(run, collect_report(run, card=load_system(run.record.system).card))

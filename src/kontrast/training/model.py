@@ -1,0 +1,68 @@
+"""What a System gives to the trainer: a module that encodes batches and turns encodings into named loss terms."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage is.
+
+    Args:
+        step: optimiser steps that are done.
+        total_steps: optimiser steps of the whole stage.
+        epoch: the current epoch, counted from 0.
+    """
+
+    step: int
+    total_steps: int
+    epoch: int
+
+    @property
+    def fraction(self) -> float:
+        """The part of the stage that is done, in [0, 1]."""
+        return min(1.0, self.step / self.total_steps) if self.total_steps else 1.0
+
+
+class TrainableModel(nn.Module):
+    """A model that the trainer can train.
+
+    Everything that changes during training is a parameter or a buffer: a queue and its pointer, a momentum copy, running
+    statistics, a learned temperature. A plain Python attribute is not in the checkpoint, and a resumed run forgets it.
+    """
+
+    @abstractmethod
+    def encode(self, batch: Any) -> Mapping[str, Tensor]:
+        """Encodes a batch row by row.
+
+        Returns:
+            Named tensors whose first dimension follows the rows of the batch: row i depends on row i alone (batch
+            norm apart), so that a large batch may be encoded in parts.
+        """
+
+    @abstractmethod
+    def losses(self, encoded: Mapping[str, Tensor], batch: Any, progress: Progress) -> Mapping[str, Tensor]:
+        """The loss terms of a batch, before they are weighted.
+
+        A queue takes in the batch here, after its loss.
+
+        Returns:
+            Scalars by name. Their sum, each times its weight in the stage, is minimised.
+        """
+
+    def after_step(self, progress: Progress) -> None:
+        """Called after each optimiser step, without gradients: the place of a momentum update."""
+
+    def learning_rate_scale(self, name: str) -> float:
+        """What the learning rate of the parameter `name` is multiplied by: below 1 for a pretrained backbone, say."""
+        return 1.0
+
+    def forward(self, batch: Any) -> Mapping[str, Tensor]:
+        """The same as `encode`."""
+        return self.encode(batch)
