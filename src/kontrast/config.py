@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from kontrast.errors import ConfigError, suggest
@@ -96,6 +96,19 @@ class BaseConfig(BaseModel):
     # Nested sections are then validated in place, so that an error names the whole dotted path.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_sections(cls, values: Any) -> Any:
+        """A section given in part keeps the defaults that its field declares, which may differ from its class's."""
+        if not isinstance(values, Mapping):
+            return values
+        filled = dict(values)
+        for name, field in cls.model_fields.items():
+            if _section(field) is not None and isinstance(given := filled.get(name), Mapping):
+                default = field.get_default(call_default_factory=True)
+                filled[name] = merge(default.model_dump(), given)
+        return filled
+
     @classmethod
     def preset(cls, name: Preset = "cpu", **overrides: Any) -> Self:
         """The ``cpu`` or ``paper`` values, changed by `overrides` (dotted names reach nested sections)."""
@@ -108,22 +121,33 @@ class BaseConfig(BaseModel):
         values: dict[str, Any] = {}
         for name, field in cls.model_fields.items():
             section = _section(field)
+            own = _extra(field).get("paper", {} if section is not None else _SAME)
             if section is not None:
-                if nested := section._paper_values():
-                    values[name] = nested
-            elif "paper" in _extra(field):
-                values[name] = _extra(field)["paper"]
+                own = merge(section._paper_values(), own)
+            if own is not _SAME and own != {}:
+                values[name] = own
         return values
 
     @classmethod
-    def options(cls, prefix: str = "") -> Iterator[Option]:
-        """Every option of this configuration, nested sections included, in order of declaration."""
+    def options(
+        cls, prefix: str = "", *, defaults: BaseConfig | None = None, paper: Mapping[str, Any] | None = None
+    ) -> Iterator[Option]:
+        """Every option of this configuration, nested sections included, in order of declaration.
+
+        Args:
+            prefix: put before every name.
+            defaults: an instance whose values stand for the defaults.
+            paper: values of the ``paper`` preset.
+        """
+        paper = cls._paper_values() if paper is None else paper
         for name, field in cls.model_fields.items():
-            section = _section(field)
-            if section is not None:
-                yield from section.options(f"{prefix}{name}.")
+            if field.exclude:
                 continue
-            default = field.get_default(call_default_factory=True)
+            section = _section(field)
+            default = getattr(defaults, name) if defaults is not None else field.get_default(call_default_factory=True)
+            if section is not None:
+                yield from section.options(f"{prefix}{name}.", defaults=default, paper=paper.get(name, {}))
+                continue
             extra = _extra(field)
             bounds = {
                 key: getattr(item, key)
@@ -132,7 +156,7 @@ class BaseConfig(BaseModel):
                 if getattr(item, key, None) is not None
             }
             yield Option(
-                f"{prefix}{name}", _type_name(field), default, extra.get("paper", default), field.description or "",
+                f"{prefix}{name}", _type_name(field), default, paper.get(name, default), field.description or "",
                 extra.get("unit"), extra.get("source"), bounds,
             )  # fmt: skip
 

@@ -11,9 +11,8 @@ of the chosen rows:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -21,14 +20,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from kontrast import progress
 from kontrast.data.tables import ColumnKind
 from kontrast.randomness import derive_seed
 
 Batch = dict[str, Tensor]
 """Tensors of one batch, by name; the first axis of the encoder's result has one entry per row."""
-
-Progress = Callable[[int], None]
-"""Called with the number of rows done since the last call."""
 
 
 class Rows(Protocol):
@@ -63,8 +60,11 @@ class Encoder(nn.Module, ABC):
         """Vectors (n, dim), float32, row i from row i alone."""
 
     @abstractmethod
-    def save(self, folder: str | Path) -> Path:
-        """Writes everything that `load_encoder` needs into a new folder, whole or not at all."""
+    def structure(self) -> dict[str, Any]:
+        """A JSON-able description from which `kontrast.encoders.build_encoder` makes the same module, weights apart.
+
+        With the module's `state_dict` it is all that a saved model needs: no training texts, no pretrained package.
+        """
 
     def lengths(self, rows: Any) -> npt.NDArray[np.int64]:
         """The cost of each row, to put rows of like cost into one batch; (n,)."""
@@ -96,7 +96,7 @@ def encode_rows(
     *,
     batch_size: int = 256,
     head: nn.Module | None = None,
-    progress: Progress | None = None,
+    describe: str | None = None,
 ) -> npt.NDArray[np.float32]:
     """Vectors of prepared rows, in evaluation mode.
 
@@ -108,7 +108,7 @@ def encode_rows(
         rows: what `encoder.prepare` gave.
         batch_size: rows per forward pass.
         head: applied to the vectors, such as a projection head.
-        progress: called after each batch with its number of rows.
+        describe: words for the progress display, such as "embedding queries"; None shows nothing.
 
     Returns:
         float32 (n, dim) on the CPU.
@@ -122,16 +122,17 @@ def encode_rows(
     try:
         order = np.argsort(-encoder.lengths(rows), kind="stable")
         result: npt.NDArray[np.float32] | None = None
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            vectors = encoder(to_device(encoder.collate(rows[chosen]), encoder.device))
-            if head is not None:
-                vectors = head(vectors)
-            if result is None:
-                result = np.empty((len(order), vectors.shape[1]), dtype=np.float32)
-            result[chosen] = vectors.float().cpu().numpy()
-            if progress is not None:
-                progress(len(chosen))
+        with progress.task(describe, len(order)) if describe is not None else nullcontext() as work:
+            for start in range(0, len(order), batch_size):
+                chosen = order[start : start + batch_size]
+                vectors = encoder(to_device(encoder.collate(rows[chosen]), encoder.device))
+                if head is not None:
+                    vectors = head(vectors)
+                if result is None:
+                    result = np.empty((len(order), vectors.shape[1]), dtype=np.float32)
+                result[chosen] = vectors.float().cpu().numpy()
+                if work is not None:
+                    work.advance(len(chosen))
     finally:
         for module, training in zip(modules, was_training):
             module.train(training)

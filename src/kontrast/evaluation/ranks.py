@@ -170,8 +170,14 @@ def rank_positives_from_run(run: Run, qrels: Qrels) -> tuple[PositiveRanks, list
             else:
                 above.append(-1)
                 tied.append(0)
-    integers = [np.asarray(values, np.int64) for values in (query, above, tied)]
-    return PositiveRanks(*integers, np.asarray(gain, np.float64), len(names)), names
+    ranks = PositiveRanks(
+        np.asarray(query, np.int64),
+        np.asarray(above, np.int64),
+        np.asarray(tied, np.int64),
+        np.asarray(gain, np.float64),
+        len(names),
+    )
+    return ranks, names
 
 
 def read_run(path: str | Path) -> dict[str, dict[str, float]]:
@@ -192,7 +198,9 @@ def read_qrels(path: str | Path) -> dict[str, dict[str, float]]:
     return _read_table(path, columns=4, document=2, value=3, layout="query 0 document grade")
 
 
-def _read_table(path: str | Path, *, columns: int, document: int, value: int, layout: str) -> dict[str, dict[str, float]]:
+def _read_table(
+    path: str | Path, *, columns: int, document: int, value: int, layout: str
+) -> dict[str, dict[str, float]]:
     table: dict[str, dict[str, float]] = {}
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
@@ -203,7 +211,9 @@ def _read_table(path: str | Path, *, columns: int, document: int, value: int, la
         if not fields:
             continue
         if len(fields) != columns:
-            raise DataError(f"line {number} has {len(fields)} fields, not {columns}", file=path, mend=f"write '{layout}'")
+            raise DataError(
+                f"line {number} has {len(fields)} fields, not {columns}", file=path, mend=f"write '{layout}'"
+            )
         try:
             score = float(fields[value])
         except ValueError:
@@ -297,9 +307,9 @@ class _Counter:
 
 def _compare(scores: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
     """How many scores (n, m) of a row exceed, and reach, each of its thresholds (n, L): one pass per threshold."""
-    columns = thresholds.split(1, dim=1)
-    higher = torch.stack([torch.count_nonzero(scores > column, dim=1) for column in columns], dim=1)
-    at_least = torch.stack([torch.count_nonzero(scores >= column, dim=1) for column in columns], dim=1)
+    columns = torch.split(thresholds, 1, dim=1)
+    higher = torch.stack([(scores > column).sum(1, dtype=torch.int32) for column in columns], dim=1)
+    at_least = torch.stack([(scores >= column).sum(1, dtype=torch.int32) for column in columns], dim=1)
     return higher, at_least
 
 

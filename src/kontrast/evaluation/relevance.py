@@ -61,7 +61,7 @@ class Relevance:
         gains = np.ones(len(rows)) if grades is None else np.asarray(grades, np.float64)
         if not len(rows) == len(columns) == len(gains):
             raise ValueError(f"got {len(rows)} queries, {len(columns)} candidates and {len(gains)} grades.")
-        if len(rows) and not (0 <= rows.min() and rows.max() < n_queries):
+        if len(rows) and not (rows.min() >= 0 and rows.max() < n_queries):
             raise ValueError(f"a query's position must lie in 0..{n_queries - 1}, got {rows.min()}..{rows.max()}.")
         order = np.lexsort((-gains, columns, rows))
         rows, columns, gains = rows[order], columns[order], gains[order]
@@ -111,6 +111,12 @@ class Relevance:
         np.cumsum(np.bincount(self.rows[chosen], minlength=self.n_queries), out=indptr[1:])
         return Relevance(indptr, self.indices[chosen], None if self.grades is None else self.grades[chosen])
 
+    def slice(self, start: int, stop: int) -> Relevance:
+        """Only the queries ``start`` to ``stop``, renumbered from 0."""
+        first, last = int(self.indptr[start]), int(self.indptr[stop])
+        grades = None if self.grades is None else self.grades[first:last]
+        return Relevance(self.indptr[start : stop + 1] - first, self.indices[first:last], grades)
+
     def without(self, other: Relevance, n_candidates: int) -> Relevance:
         """Only the entries that `other` does not hold."""
         taken = other.rows * n_candidates + other.indices
@@ -122,7 +128,7 @@ class Relevance:
             raise ValueError(f"relevance is given for {self.n_queries} queries, but there are {n_queries}.")
         if indptr[0] != 0 or indptr[-1] != len(indices) or (np.diff(indptr) < 0).any():
             raise ValueError(f"indptr must rise from 0 to {len(indices)} (the number of indices).")
-        if len(indices) and not (0 <= indices.min() and indices.max() < n_candidates):
+        if len(indices) and not (indices.min() >= 0 and indices.max() < n_candidates):
             raise ValueError(
                 f"a relevant candidate's position must lie in 0..{n_candidates - 1}, "
                 f"got {indices.min()}..{indices.max()}."

@@ -150,13 +150,13 @@ def values_of_ranks(ranks: PositiveRanks, ks: Sequence[int] = KS, *, gains: Gain
     levels = _levels(ranks, gain)
 
     def total(per_level: Floats) -> Floats:
-        return np.bincount(levels.query, weights=per_level, minlength=n)
+        return np.bincount(levels.query, weights=per_level, minlength=n).astype(np.float64)
 
     first_rank, reciprocal, hits, reciprocal_at = _first_relevant(levels, cuts, n)
     missing = np.isnan(relevant)
     out: dict[str, Floats] = {}
     for k in cuts:
-        found = total(levels.relevant * np.clip((k - levels.above) / levels.tied, 0, 1))
+        found = total(levels.relevant * np.clip((k - levels.above) / levels.tied, 0.0, 1.0))
         out[f"recall@{k}"] = found / relevant
         out[f"precision@{k}"] = np.where(missing, np.nan, found / k)
         out[f"hit@{k}"] = np.where(missing, np.nan, hits[k])
@@ -237,16 +237,21 @@ def _first_relevant(
     reciprocal_at = {k: np.zeros(n) for k in cuts}
     above, tied, relevant = triples.T
     rank[query] = above + (tied + 1) / (relevant + 1)
-    sure = (tied == relevant)  # fmt: skip
-    place = above[sure] + 1.0
-    reciprocal[query[sure]] = 1 / place
+    # One relevant candidate among t: each place with chance 1/t. All t relevant: the first place for certain.
+    sure = tied == relevant
+    length = np.where(sure, 1, tied)
+    reciprocal[query] = _harmonic(above, length) / length
     for k in cuts:
-        hits[k][query[sure]] = place <= k
-        reciprocal_at[k][query[sure]] = np.where(place <= k, 1 / place, 0.0)
-    # The distribution of the first of p among t places, once per distinct (above, t, p).
-    distinct, which = np.unique(triples[~sure], axis=0, return_inverse=True)
-    for number, (a, t, p) in enumerate(distinct.tolist()):
-        members = query[~sure][which.ravel() == number]
+        inside = np.clip(k - above, 0, length)
+        hits[k][query] = inside / length
+        reciprocal_at[k][query] = np.where(inside > 0, _harmonic(above, np.maximum(inside, 1)) / length, 0.0)
+    # Several among more: the distribution of the first place, once per distinct (above, t, p).
+    mixed = np.flatnonzero(~sure & (relevant > 1))
+    distinct, which = np.unique(triples[mixed], axis=0, return_inverse=True)
+    by_triple = mixed[np.argsort(which.ravel(), kind="stable")]
+    parts = np.split(by_triple, np.cumsum(np.bincount(which.ravel(), minlength=len(distinct)))[:-1])
+    for (a, t, p), part in zip(distinct.tolist(), parts):
+        members = query[part]
         j = np.arange(1, t - p + 2)
         survival = np.concatenate(([1.0], np.cumprod((t - p - j[:-1] + 1.0) / (t - j[:-1] + 1.0))))
         chance = survival * p / (t - j + 1.0)
@@ -264,4 +269,5 @@ def _ideal(query: Integers, gain: Floats, n: int, k: int) -> Floats:
     starts = np.searchsorted(query[order], np.arange(n))
     place = np.arange(len(order)) - starts[query[order]]
     inside = place < k
-    return np.bincount(query[order][inside], weights=gain[order][inside] / np.log2(place[inside] + 2), minlength=n)
+    discounted = gain[order][inside] / np.log2(place[inside] + 2)
+    return np.bincount(query[order][inside], weights=discounted, minlength=n).astype(np.float64)

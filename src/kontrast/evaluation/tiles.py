@@ -18,7 +18,7 @@ Similarity = Literal["cosine", "dot"]
 Matrix = Tensor | npt.NDArray[Any]
 
 QUERY_ROWS = 1024
-CANDIDATE_ROWS = 8192
+CANDIDATE_ROWS = 2048
 
 
 class Tile(NamedTuple):
@@ -56,20 +56,22 @@ def check_pair(queries: Tensor, candidates: Tensor, similarity: str) -> None:
     """Raises ValueError unless the two matrices have the same width and `similarity` is known."""
     if queries.shape[1] != candidates.shape[1]:
         raise ValueError(
-            f"queries and candidates must have the same width, got {tuple(queries.shape)} and {tuple(candidates.shape)}."
+            "queries and candidates must have the same width, "
+            f"got {tuple(queries.shape)} and {tuple(candidates.shape)}."
         )
     if similarity not in ("cosine", "dot"):
         raise ValueError(f"similarity must be 'cosine' or 'dot', got {similarity!r}.")
 
 
 def prepared(rows: Tensor, similarity: Similarity) -> Tensor:
-    """Rows in float64, scaled to length one for "cosine"; a zero row stays zero, so that it scores 0 with everything."""
+    """Rows in float64, scaled to length one for "cosine"; a zero row stays zero and scores 0 with everything."""
     rows = rows.double()
     if similarity == "dot":
         return rows
     # Scaled by the largest entry first: the squares of very small or very large rows would leave float64's range.
     rows = rows / rows.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
-    return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min(1.0)
+    lengths: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return rows / lengths.clamp_min(1.0)
 
 
 def rounded(scores: Tensor) -> Tensor:

@@ -277,8 +277,12 @@ def in_batch_hinge(
     every_like = None if like is None else gathered(like, group)[0]
     margins = _margins(margin, x[:, 0]).expand(x.shape[0])
 
+    def to_positive(one: Tensor, other: Tensor) -> Tensor:
+        # Unit rows are not normalised a second time, so that both terms of the hinge round alike.
+        return 1 - (one * other).sum(dim=1) if distance == "cosine" else paired_distance(one, other, distance)
+
     def rows_of(first: int, last: int, mine: Tensor, other: Tensor, candidates: Tensor, m: Tensor) -> Tensor:
-        near = paired_positive(mine[first:last], other[first:last])
+        near = to_positive(mine[first:last], other[first:last])
         wanted = m[first:last, None]
         if like is not None and every_like is not None:
             wanted = wanted * (1 - like[first:last] @ every_like.T) / 2
@@ -290,10 +294,6 @@ def in_batch_hinge(
             excluded = places[first + before : last + before, None] == places[None]
         hinges = hinges.masked_fill(excluded, 0)
         return hinges.amax(dim=1) if negatives == "hardest" else hinges.sum(dim=1)
-
-    def paired_positive(one: Tensor, other: Tensor) -> Tensor:
-        # Unit rows are not normalised a second time, so that both terms of the hinge round alike.
-        return 1 - (one * other).sum(dim=1) if distance == "cosine" else paired_distance(one, other, distance)
 
     width = everyone_y.shape[0]
     rows = by_row_blocks(rows_of, x.shape[0], width, block, x, y, everyone_y, margins)
@@ -390,9 +390,7 @@ class InBatchHinge(nn.Module):
         self.block = block
         self.group = group
 
-    def forward(
-        self, x: Tensor, y: Tensor, ids: Tensor | None = None, reference: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor, ids: Tensor | None = None, reference: Tensor | None = None) -> Tensor:
         """The loss of pairs x, y (n, d) with optional ids (n,) and reference features (n, r)."""
         return in_batch_hinge(
             x,

@@ -60,7 +60,7 @@ def rank_n_contrast(
     Example:
         >>> x = torch.tensor([[0.0], [1.0], [3.0]])
         >>> round(rank_n_contrast(x, torch.tensor([0.0, 1.0, 3.0]), temperature=1.0).item(), 4)
-        0.0851
+        0.1256
     """
     x = as_matrix(features, "features")
     y = _as_labels(labels, x)
@@ -81,7 +81,7 @@ def rank_n_contrast(
         logits = -pairwise_distance(mine[first:last], all_rows, distance) / t
         label_distances = torch.cdist(y[first:last], every_label, p=norm, compute_mode="donot_use_mm_for_euclid_dist")
         own = torch.arange(before + first, before + last, device=x.device)[:, None]
-        result: Tensor = _RankedRows.apply(logits, label_distances, own)
+        result: Tensor = _RankedRows.apply(logits, label_distances, own)  # type: ignore[no-untyped-call]
         return result
 
     rows = by_row_blocks(rows_of, x.shape[0], n, block, x, everyone, scale.reshape(()))
@@ -126,7 +126,7 @@ class _RankedRows(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
         ordered, denominators, starts, order = ctx.saved_tensors
         suffix = (-denominators).flip(1).logcumsumexp(dim=1).flip(1).gather(1, starts)
         gradient = ((ordered + suffix).exp() - 1) * upstream[:, None]
@@ -148,7 +148,7 @@ class RankNContrast(nn.Module):
     Example:
         >>> loss = RankNContrast(temperature=1.0)
         >>> round(loss(torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([0.0, 1.0, 3.0])).item(), 4)
-        0.0851
+        0.1256
     """
 
     combine = "gathered_candidates"

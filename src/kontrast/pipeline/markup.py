@@ -20,14 +20,13 @@ class Html(str):
     __slots__ = ()
 
 
-def tag(name: str, *children: str | Iterable[str] | None, **attributes: Any) -> Html:
+def tag(name: str, /, *children: str | Iterable[str] | None, **attributes: Any) -> Html:
     """One element.
 
     Args:
         name: element name.
         children: texts (escaped), `Html` (as it is), sequences of either, or None (left out).
-        attributes: a trailing underscore is dropped and others become hyphens (``class_``, ``aria_label``); True gives a
-            bare attribute, None and False none.
+        attributes: ``class_`` is written class and ``aria_label`` aria-label; True gives a bare attribute, None none.
     """
     written = []
     for key, value in attributes.items():
@@ -74,7 +73,7 @@ def hover_text(text: str, *, width: int = 56, lines: int = 5) -> str:
 
 
 def format_number(value: Any) -> str:
-    """A number for a reader: 0.612, 45.3, 1,204; what is missing or not finite is a dash; other values are their text."""
+    """A number for a reader: 0.612, 45.3, 1,204; missing or not finite gives a dash, another value its text."""
     if value is None or value is np.ma.masked:
         return MISSING
     if isinstance(value, (bool, np.bool_)):

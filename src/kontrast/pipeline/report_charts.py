@@ -1,7 +1,7 @@
 """The report's charts as plotly figures without colours of their own.
 
-A colour is written as the name of a variable of the page's style sheet ("@c0" ... "@c11", "@accent", "@quiet"); the page's
-script puts the light or the dark value in. Everything is JSON-able and small.
+A colour is written as the name of a variable of the page's style sheet ("@c0" ... "@c11", "@accent", "@quiet"); the
+page's script puts the light or the dark value in. Everything is JSON-able and small.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from kontrast.pipeline.run_records import Ablation
 MAX_POINTS = 5000
 MAX_LABELS = 12
 _CURVE_POINTS = 600
+_KEYS = ("stage", "event", "epoch", "step")
 _MARKERS_PER_SHAPE = 6
 
 
@@ -178,47 +179,54 @@ def forest_chart(ablation: Ablation) -> dict[str, Any]:
 
 
 def curve_charts(history: pd.DataFrame) -> list[tuple[str, str, dict[str, Any]]]:
-    """Training curves as (stage, title, figure): losses together, validation metrics together, every other by itself."""
+    """Training curves as (stage, title, figure): losses, validation metrics, and each other quantity alone."""
     charts = []
-    quantities = [
-        name
-        for name in history.columns
-        if name not in ("stage", "epoch", "step") and pd.api.types.is_numeric_dtype(history[name])
-    ]
     for stage in dict.fromkeys(history["stage"]):
         rows = history[history["stage"] == stage]
-        axis = "step" if rows["step"].notna().any() else "epoch"
-        present = [name for name in quantities if np.isfinite(rows[name].to_numpy(float, na_value=np.nan)).any()]
+        present = [name for name in history.columns if name not in _KEYS and _varies(rows[name])]
         losses = [name for name in present if "loss" in name.lower()]
-        checks = [name for name in present if name not in losses and name.lower().startswith("val")]
-        others = [name for name in present if name not in losses and name not in checks]
+        # A single term is the total itself, unless it is weighted.
+        losses = [
+            name for name in losses if name == "loss" or not ("loss" in losses and rows[name].equals(rows["loss"]))
+        ]
+        checks = [name for name in present if "loss" not in name.lower() and name.lower().startswith("val")]
+        others = [name for name in present if "loss" not in name.lower() and name not in checks]
         for title, names in (("Loss", losses), ("Validation", checks), *((name, [name]) for name in others)):
             if names:
-                charts.append((str(stage), title, _curves(rows, axis, names)))
+                charts.append((str(stage), title, _curves(rows, names)))
     return charts
 
 
-def _curves(rows: pd.DataFrame, axis: str, names: Sequence[str]) -> dict[str, Any]:
+def _varies(column: pd.Series[Any]) -> bool:
+    """Numbers worth a curve: more than one value, or a loss or check of a very short training."""
+    if not pd.api.types.is_numeric_dtype(column):
+        return False
+    values = column.to_numpy(float, na_value=np.nan)
+    distinct = len(np.unique(values[np.isfinite(values)]))
+    return distinct > 1 or (distinct == 1 and str(column.name).lower().startswith(("loss", "val")))
+
+
+def _curves(rows: pd.DataFrame, names: Sequence[str]) -> dict[str, Any]:
+    """One line per quantity over whole epochs; where single steps are known too, they are a faint line behind it."""
+    axis = "step" if rows["step"].notna().any() else "epoch"
+    by_epoch = rows[rows["event"] == "epoch"] if "event" in rows else rows
+    by_step = rows[rows["event"] != "epoch"] if "event" in rows else rows.iloc[:0]
     traces = []
     for place, name in enumerate(names):
-        x, y = (rows[column].to_numpy(float, na_value=np.nan) for column in (axis, name))
-        kept = np.isfinite(x) & np.isfinite(y)
-        x, y = _thinned(x[kept], y[kept])
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers" if len(x) <= 40 else "lines",
-                "name": escape(shorten(name, 40)),
-                "x": x,
-                "y": y,
-                "line": {
-                    "color": f"@c{place % MAX_LABELS}",
-                    "width": 2,
-                    "dash": ("solid", "dash", "dot")[place // _MARKERS_PER_SHAPE % 3],
-                },
-                "marker": {"size": 5},
-            }
-        )
+        color, dash = f"@c{place % MAX_LABELS}", ("solid", "dash", "dot")[place // _MARKERS_PER_SHAPE % 3]
+        faint, bold = _points(by_step, axis, name), _points(by_epoch, axis, name)
+        if len(bold[0]) < 2 and len(faint[0]) > len(bold[0]):
+            faint, bold = bold, faint
+        label = escape(shorten(name, 40))
+        if len(faint[0]) > 1:
+            line = {"color": color, "width": 1, "dash": dash}
+            behind = {"mode": "lines", "name": f"{label}, single steps", "opacity": 0.35, "showlegend": False}
+            traces.append(
+                {"type": "scatter", "x": faint[0], "y": faint[1], "line": line, "hoverinfo": "skip", **behind}
+            )
+        mode = "lines+markers" if len(bold[0]) <= 40 else "lines"
+        line = {"color": color, "width": 2, "dash": dash}
+        traces.append({"type": "scatter", "mode": mode, "name": label, "x": bold[0], "y": bold[1], "line": line})
     return {
         "data": traces,
         "layout": {
@@ -226,9 +234,14 @@ def _curves(rows: pd.DataFrame, axis: str, names: Sequence[str]) -> dict[str, An
             "showlegend": len(names) > 1,
             "hovermode": "x unified",
             "xaxis": {"title": {"text": axis}},
-            "yaxis": {"title": {"text": ""}},
         },
     }
+
+
+def _points(rows: pd.DataFrame, axis: str, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    x, y = (rows[column].to_numpy(float, na_value=np.nan) for column in (axis, name))
+    kept = np.isfinite(x) & np.isfinite(y)
+    return _thinned(x[kept], y[kept])
 
 
 def _thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

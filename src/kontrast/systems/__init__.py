@@ -1,1 +1,1 @@
-
+"""One room per method. Systems are found through the registry; they never import each other."""

@@ -50,7 +50,7 @@ class TrainableModel(nn.Module):
     def losses(self, encoded: Mapping[str, Tensor], batch: Any, progress: Progress) -> Mapping[str, Tensor]:
         """The loss terms of a batch, before they are weighted.
 
-        A queue takes in the batch here, after its loss.
+        A queue takes in the batch here, after its loss was computed from a copy of it (the backward pass is still to come).
 
         Returns:
             Scalars by name. Their sum, each times its weight in the stage, is minimised.

@@ -1,0 +1,421 @@
+"""Statistics of the logits S = Q Kᵀ, with gradients, in O((n + m) d) memory.
+
+The forward pass runs over tiles of S and keeps one number per row and per column. The backward pass computes the tiles
+again, turns each into W = dL/dS and multiplies it out: four matrix products in all where the dense way needs three and
+an n × m memory. Statistics are sums over the entries that a `Mask` leaves in.
+
+- `logsumexp_streamed`: log Σⱼ exp(β Sᵢⱼ) per row and log Σᵢ exp(β Sᵢⱼ) per column.
+- `softplus_streamed`: Σⱼ log(1 + exp(Sᵢⱼ + bᵢ)) per row.
+
+Both choose the dense path themselves where n·m is small.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from kontrast.ops.masks import Mask, Tile
+from kontrast.ops.settings import Products, current_settings
+from kontrast.ops.tiles import LN2, LOG2E, TiledLogits, TileJob
+
+# Up to this many logits the dense path is faster: below it the tiles' fixed costs outweigh the memory they save.
+DENSE_BELOW = 1 << 18
+
+# exp(x) and a sum of a million of them stay inside the floats' range for |x| up to this: no maximum is needed.
+_SAFE = {torch.float32: 40.0, torch.float64: 300.0}
+
+
+def logsumexp_streamed(
+    q: Tensor,
+    k: Tensor | None = None,
+    *,
+    mask: Mask | None = None,
+    columns: bool = False,
+    rows: bool = True,
+    multipliers: tuple[float, ...] = (1.0,),
+    products: Products = "fp32",
+) -> tuple[Tensor | None, Tensor | None]:
+    """log Σ exp(β S) over the rows, over the columns, or both from the same products.
+
+    Args:
+        q: (n, d) float32 or float64; fold the temperature into it (Q / T).
+        k: (m, d). None means K = Q: S is symmetric and half of it is computed; the mask must be symmetric too.
+        mask: entries to leave out.
+        rows: whether to compute log Σⱼ.
+        columns: whether to compute log Σᵢ.
+        multipliers: the values of β, r of them.
+        products: "fp32", or "bf16" for bf16 matrix products with float32 sums.
+
+    Returns:
+        (r, n) for the rows or None, and (r, m) for the columns or None; −inf where no entry is left.
+
+    Raises:
+        ValueError: if the shapes or types of q and k do not fit.
+    """
+    mask = mask or Mask()
+    _check(q, k)
+    symmetric = k is None
+    if symmetric:
+        rows, columns = True, False
+    other = q if k is None else k
+    settings = current_settings()
+    if not tiled(len(q), len(other)) or not len(q) or not len(other):
+        return _logsumexp_dense(q, other, mask, rows, columns, multipliers)
+    job = TileJob(mask, products, settings, symmetric)
+    row, column = _LogSumExp.apply(q, other if k is not None else None, job, rows, columns, multipliers)
+    return row if rows else None, column if columns else None
+
+
+def softplus_streamed(
+    q: Tensor, k: Tensor, offset: Tensor | None = None, *, mask: Mask | None = None, products: Products = "fp32"
+) -> Tensor:
+    """Σⱼ softplus(Sᵢⱼ + bᵢ) per row.
+
+    Args:
+        q: (n, d) float32 or float64; k: (m, d).
+        offset: b, (n,), or None for 0; −inf gives 0 for that row.
+        mask: entries to leave out.
+        products: as in `logsumexp_streamed`.
+
+    Returns:
+        (n,); 0 where no entry is left.
+    """
+    mask = mask or Mask()
+    _check(q, k)
+    offset = q.new_zeros(len(q)) if offset is None else offset.to(q.dtype)
+    if not tiled(len(q), len(k)) or not len(q) or not len(k):
+        return _softplus_dense(q, k, offset, mask)
+    out: Tensor = _Softplus.apply(q, k, offset, TileJob(mask, products, current_settings()))
+    return out
+
+
+def tiled(n: int, m: int) -> bool:
+    """Whether the settings in force stream n × m logits rather than hold them."""
+    path = current_settings().path
+    return path == "tiled" or (path == "auto" and n * m > DENSE_BELOW)
+
+
+def _check(q: Tensor, k: Tensor | None) -> None:
+    for name, x in (("q", q), ("k", k)):
+        if x is not None and (x.dim() != 2 or x.dtype not in _SAFE):
+            raise ValueError(f"{name} must be a float32 or float64 matrix, got {x.dtype} of shape {tuple(x.shape)}")
+    if k is not None and (q.shape[1] != k.shape[1] or q.dtype != k.dtype):
+        raise ValueError(f"q is {tuple(q.shape)} {q.dtype} and k {tuple(k.shape)} {k.dtype}: widths and types must agree")
+
+
+def _bounded(q: Tensor, k: Tensor, multipliers: tuple[float, ...]) -> bool:
+    bound = q.norm(dim=1).max() * k.norm(dim=1).max() * max(abs(beta) for beta in multipliers)
+    return bool(bound <= _SAFE[q.dtype])
+
+
+class _LogSumExp(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor | None, job: TileJob, rows: bool, columns: bool, multipliers: tuple[float, ...]
+    ) -> tuple[Tensor, Tensor]:
+        other = q if k is None else k
+        logits = TiledLogits(q, other, job)
+        bounded = _bounded(q, other, multipliers)
+        count = len(multipliers)
+        total = _Sums(count, len(q) if rows else 0, q.dtype), _Sums(count, len(other) if columns else 0, q.dtype)
+        both_roles = job.symmetric
+
+        def worker() -> Callable[[Tile], list[tuple[Tensor | None, ...]]]:
+            scratch = logits.scratch()
+
+            def compute(tile: Tile) -> list[tuple[Tensor | None, ...]]:
+                s = scratch.logits(tile)
+                want_columns = columns or (both_roles and tile.r0 != tile.c0)
+                parts = []
+                for index, beta in enumerate(multipliers):
+                    last = index == count - 1
+                    if bounded:
+                        parts.append(_plain_sums(s, beta, s if last else scratch.side(tile), rows, want_columns))
+                    else:
+                        parts.append(_shifted_sums(s, beta, scratch.side(tile), rows, want_columns))
+                return parts
+
+            return compute
+
+        def fold(tile: Tile, parts: Any) -> None:
+            for index, (row_sum, row_max, column_sum, column_max) in enumerate(parts):
+                total[0].add(index, tile.r0, row_sum, row_max)
+                total[0 if both_roles else 1].add(index, tile.c0, column_sum, column_max)
+
+        logits.run(worker, fold)
+        row, column = total[0].log(), total[1].log()
+        ctx.save_for_backward(q, k, row, column)
+        ctx.job, ctx.multipliers, ctx.bounded = job, multipliers, bounded
+        ctx.set_materialize_grads(False)
+        return logits.restore_rows(row.t()).t() if rows else row, logits.restore_columns(column.t()).t() if columns else column
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, row_grad: Tensor | None, column_grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        q, k, row, column = ctx.saved_tensors
+        job: TileJob = ctx.job
+        multipliers: tuple[float, ...] = ctx.multipliers
+        logits = TiledLogits(q, q if k is None else k, job)
+        symmetric = job.symmetric
+        need_q = ctx.needs_input_grad[0]
+        need_k = symmetric or ctx.needs_input_grad[1]
+        if symmetric:
+            row_grad = None if row_grad is None else logits.sort_rows(row_grad.t()).t()
+            column_grad, column = row_grad, row
+        else:
+            row_grad = None if row_grad is None or not row.shape[1] else logits.sort_rows(row_grad.t()).t()
+            column_grad = None if column_grad is None or not column.shape[1] else logits.sort_columns(column_grad.t()).t()
+        dq = torch.zeros_like(logits.q) if need_q else None
+        dk = dq if symmetric else (torch.zeros_like(logits.k) if need_k else None)
+        if logits.half and row_grad is not None:
+            # Halfway between the row's log-sum (where peaked rows have their weight) and its mean exponential
+            # (where even rows have theirs) the error of a bf16 logit is smallest for the worse of the two.
+            middle = row[0] * LOG2E / multipliers[0] - 0.5 * math.log2(logits.plan.m)
+            logits.set_centre(torch.where(middle.isfinite(), middle, 0.0).float())
+        weights = _Weights(row, row_grad, column, column_grad, multipliers, bounded=ctx.bounded)
+        parts = logits.grad_parts()
+
+        def worker() -> Callable[[Tile], tuple[Tensor | None, Tensor | None]]:
+            scratch = logits.scratch()
+
+            def compute(tile: Tile) -> tuple[Tensor | None, Tensor | None]:
+                w = weights.tile(scratch.logits(tile), scratch.side(tile), tile)
+                return parts.products(w, tile, scratch, dq=need_q, dk=need_k and not (symmetric and tile.r0 == tile.c0))
+
+            return compute
+
+        def fold(tile: Tile, pair: Any) -> None:
+            parts.add(pair[0], dq, tile.r0)
+            parts.add(pair[1], dk, tile.c0)
+
+        if row_grad is not None or column_grad is not None:
+            logits.run(worker, fold)
+        return (
+            None if dq is None else logits.restore_rows(dq),
+            None if dk is None or symmetric else logits.restore_columns(dk),
+            None, None, None, None,
+        )  # fmt: skip
+
+
+def _plain_sums(
+    s: Tensor, beta: float, out: Tensor, rows: bool, columns: bool
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    """Row and column sums of exp(β s) for logits that cannot overflow."""
+    e = torch.exp2(s, out=out) if beta == 1 else torch.mul(s, beta, out=out).exp2_()
+    row = e.sum(1) if rows else None
+    column = e.sum(0) if columns else None
+    return row, None, column, None
+
+
+def _shifted_sums(
+    s: Tensor, beta: float, out: Tensor, rows: bool, columns: bool
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    """The same for logits of any size: each row and column is shifted by its own maximum, which is returned too."""
+    sums: list[Tensor | None] = []
+    for dim, wanted in ((1, rows), (0, columns)):
+        if not wanted:
+            sums += [None, None]
+            continue
+        top = torch.amax(s, dim, keepdim=True) if beta >= 0 else torch.amin(s, dim, keepdim=True)
+        top = top.nan_to_num_(nan=math.nan, posinf=math.inf, neginf=torch.finfo(s.dtype).min / 4)
+        torch.sub(s, top, out=out)
+        if beta != 1:
+            out.mul_(beta)
+        sums += [out.exp2_().sum(dim), top.squeeze(dim) * beta]
+    return sums[0], sums[1], sums[2], sums[3]
+
+
+class _Sums:
+    """Running log-sum-exp: a sum in float64, relative to 2 to the power of a running maximum."""
+
+    def __init__(self, count: int, length: int, dtype: torch.dtype) -> None:
+        self._sum = torch.zeros(count, length, dtype=torch.float64)
+        self._max: Tensor | None = None
+        self._dtype = dtype
+
+    def add(self, index: int, first: int, part: Tensor | None, top: Tensor | None) -> None:
+        if part is None:
+            return
+        total = self._sum[index, first : first + len(part)]
+        if top is None:
+            total.add_(part)
+            return
+        if self._max is None:
+            self._max = torch.full_like(self._sum, torch.finfo(self._dtype).min)
+        running = self._max[index, first : first + len(part)]
+        larger = torch.maximum(running, top.double())
+        total.mul_(torch.exp2(running - larger)).add_(part * torch.exp2(top - larger))
+        running.copy_(larger)
+
+    def log(self) -> Tensor:
+        out = self._sum.log2()
+        if self._max is not None:
+            out += self._max
+        return (out * LN2).to(self._dtype)
+
+
+class _Weights:
+    """W = dL/dS of a tile from the log-sums and their gradients, all in the tiles' order.
+
+    Wᵢⱼ = Σ_β β (gᵢ exp(β sᵢⱼ − Lᵢ) + hⱼ exp(β sᵢⱼ − Lⱼ)) with g, h the gradients of the row and column log-sums L.
+    """
+
+    def __init__(
+        self,
+        row: Tensor,
+        row_grad: Tensor | None,
+        column: Tensor,
+        column_grad: Tensor | None,
+        multipliers: tuple[float, ...],
+        *,
+        bounded: bool,
+    ) -> None:
+        self._multipliers, self._bounded = multipliers, bounded
+        betas = row.new_tensor(multipliers)[:, None]
+        self._row = None if row_grad is None else self._side(row, row_grad * betas)
+        self._column = None if column_grad is None else self._side(column, column_grad * betas)
+
+    def _side(self, log: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        # A row without entries has L = −inf; +inf makes its weights the 0 that they are.
+        log = torch.where(log == -math.inf, math.inf, log)
+        return ((grad * torch.exp(-log)), grad) if self._bounded else (log * LOG2E, grad)
+
+    def tile(self, s: Tensor, side: Tensor, tile: Tile) -> Tensor:
+        """W of a tile; uses up `s` or `side`, whichever it returns."""
+        return self._scaled(s, side, tile) if self._bounded else self._shifted(s, side, tile)
+
+    def _scaled(self, s: Tensor, side: Tensor, tile: Tile) -> Tensor:
+        out: Tensor | None = None
+        for index, beta in enumerate(self._multipliers):
+            last = index == len(self._multipliers) - 1
+            if last:
+                e = s.exp2_() if beta == 1 else s.mul_(beta).exp2_()
+            else:
+                e = torch.exp2(s) if beta == 1 else torch.mul(s, beta).exp2_()
+            row = None if self._row is None else self._row[0][index, tile.r0 : tile.r1, None]
+            column = None if self._column is None else self._column[0][index, None, tile.c0 : tile.c1]
+            if row is not None and column is not None:
+                e.mul_(torch.add(row, column, out=side))
+            elif row is not None:
+                e.mul_(row)
+            elif column is not None:
+                e.mul_(column)
+            out = e if out is None else out.add_(e)
+        assert out is not None
+        return out
+
+    def _shifted(self, s: Tensor, side: Tensor, tile: Tile) -> Tensor:
+        out: Tensor | None = None
+        for index, beta in enumerate(self._multipliers):
+            for part, where in ((self._row, (slice(tile.r0, tile.r1), None)), (self._column, (None, slice(tile.c0, tile.c1)))):
+                if part is None:
+                    continue
+                log, grad = (x[index][where] for x in part)
+                torch.sub(s if beta == 1 else s * beta, log, out=side)
+                side.exp2_().mul_(grad)
+                out = side.clone() if out is None else out.add_(side)
+        assert out is not None
+        return out
+
+
+class _Softplus(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, offset: Tensor, job: TileJob) -> Tensor:
+        logits = TiledLogits(q, k, job)
+        shift = logits.sort_rows(offset)
+        total = torch.zeros(len(q), dtype=torch.float64)
+
+        def worker() -> Callable[[Tile], Tensor]:
+            scratch = logits.scratch()
+
+            def compute(tile: Tile) -> Tensor:
+                s = scratch.logits(tile).mul_(LN2).add_(shift[tile.r0 : tile.r1, None])
+                return _softplus(s, out=scratch.side(tile)).sum(1)
+
+            return compute
+
+        def fold(tile: Tile, part: Any) -> None:
+            total[tile.r0 : tile.r1].add_(part)
+
+        logits.run(worker, fold)
+        ctx.save_for_backward(q, k, offset)
+        ctx.job = job
+        return logits.restore_rows(total.to(q.dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, offset = ctx.saved_tensors
+        logits = TiledLogits(q, k, ctx.job)
+        shift, grad = logits.sort_rows(offset), logits.sort_rows(grad)
+        need_q, need_k, need_offset, _ = ctx.needs_input_grad
+        dq = torch.zeros_like(logits.q) if need_q else None
+        dk = torch.zeros_like(logits.k) if need_k else None
+        doffset = torch.zeros_like(offset) if need_offset else None
+        parts = logits.grad_parts()
+
+        def worker() -> Callable[[Tile], tuple[Tensor | None, ...]]:
+            scratch = logits.scratch()
+
+            def compute(tile: Tile) -> tuple[Tensor | None, ...]:
+                rows = slice(tile.r0, tile.r1)
+                w = scratch.logits(tile).mul_(LN2).add_(shift[rows, None]).sigmoid_().mul_(grad[rows, None])
+                return (w.sum(1) if need_offset else None, *parts.products(w, tile, scratch, dq=need_q, dk=need_k))
+
+            return compute
+
+        def fold(tile: Tile, results: Any) -> None:
+            if doffset is not None:
+                doffset[tile.r0 : tile.r1].add_(results[0])
+            parts.add(results[1], dq, tile.r0)
+            parts.add(results[2], dk, tile.c0)
+
+        logits.run(worker, fold)
+        return (
+            None if dq is None else logits.restore_rows(dq),
+            None if dk is None else logits.restore_columns(dk),
+            None if doffset is None else logits.restore_rows(doffset),
+            None,
+        )
+
+
+def _softplus(x: Tensor, out: Tensor | None = None) -> Tensor:
+    if x.dtype == torch.float64:
+        return torch.logaddexp(x, x.new_zeros(()))
+    return torch._C._nn.softplus(x, out=out) if out is not None else F.softplus(x)
+
+
+def _logsumexp_dense(
+    q: Tensor, k: Tensor, mask: Mask, rows: bool, columns: bool, multipliers: tuple[float, ...]
+) -> tuple[Tensor | None, Tensor | None]:
+    s = q @ k.t()
+    if (excluded := mask.excluded(len(q), len(k), q.device)) is not None:
+        s = s.masked_fill(excluded, -math.inf)
+    return tuple(
+        torch.stack([_logsumexp(s if beta == 1 else torch.where(s == -math.inf, s, s * beta), dim) for beta in multipliers])
+        if wanted
+        else None
+        for dim, wanted in ((1, rows), (0, columns))
+    )  # type: ignore[return-value]
+
+
+def _logsumexp(s: Tensor, dim: int) -> Tensor:
+    """As torch's, but with the gradient 0, not NaN, where nothing is left to sum."""
+    if not s.shape[dim]:
+        return s.sum(dim) - math.inf
+    empty = (s == -math.inf).all(dim, keepdim=True)
+    return torch.where(empty.squeeze(dim), -math.inf, torch.logsumexp(s.masked_fill(empty, 0.0), dim))
+
+
+def _softplus_dense(q: Tensor, k: Tensor, offset: Tensor, mask: Mask) -> Tensor:
+    s = q @ k.t() + offset[:, None]
+    if (excluded := mask.excluded(len(q), len(k), q.device)) is not None:
+        s = s.masked_fill(excluded, -math.inf)
+    return _softplus(s).sum(1)

@@ -1,0 +1,516 @@
+"""The loop: a generic Lightning module around a `TrainableModel`. The only file that imports Lightning.
+
+Lightning sees one long pass over the batches that are still to come; epochs, cursor, validation, checkpoints and stopping
+are kept here. So a resumed run is simply a shorter pass with other counters. Restoring Lightning's own loops instead
+would mean to load state into several dozen private counters whose meaning shifts between releases, and its epoch end is
+entered again after a resume at exactly that point.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import random
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as lightning
+import numpy as np
+import torch
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from kontrast.errors import ConfigError, KontrastError, suggest
+from kontrast.extras import require
+from kontrast.progress import Task
+from kontrast.randomness import derive_seed
+from kontrast.training.batches import Batches, Shard, to_device
+from kontrast.training.checkpoint import Checkpoint, CheckpointFolder, pack, pack_optimiser, unpack, unpack_optimiser
+from kontrast.training.config import TrainerConfig
+from kontrast.training.history import Row
+from kontrast.training.model import Progress
+from kontrast.training.optimiser import build_optimiser, set_learning_rate
+
+if TYPE_CHECKING:
+    from kontrast.training.fit import Stage
+
+
+@dataclass
+class LoopState:
+    """All that the loop knows besides tensors and history.
+
+    Args:
+        epoch, index: the next batch; `index` may be the length of the epoch only in between.
+        step: optimiser steps done.
+        sums, counts: of each column, over the steps of the current epoch.
+        best: the best value of the monitored metric so far.
+        best_step: the step it was reached at.
+        waited: validations since then.
+        stopped: early stopping has ended the stage.
+    """
+
+    epoch: int = 0
+    index: int = 0
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    best: float | None = None
+    best_step: int | None = None
+    waited: int = 0
+    stopped: bool = False
+
+
+def fit(
+    stage: Stage,
+    config: TrainerConfig,
+    *,
+    total_steps: int,
+    state: LoopState,
+    rows: list[Row],
+    checkpoint: Checkpoint | None,
+    folder: CheckpointFolder | None,
+    fingerprint: Mapping[str, str],
+    work: Task,
+) -> dict[str, Tensor] | None:
+    """Trains `stage.model` from `state` to the end of the stage; `state` and `rows` are brought up to date in place.
+
+    Returns:
+        The selected weights, if weights are selected.
+    """
+    with _quiet(), _signals_kept():
+        trainer = _trainer(stage, config, state)
+        loop = _Loop(stage, config, total_steps, state, rows, checkpoint, folder, fingerprint, work)
+        try:
+            trainer.fit(loop)
+        except SystemExit:
+            # Lightning ends the process on Ctrl-C; a library must not.
+            if trainer.interrupted:
+                raise KeyboardInterrupt from None
+            raise
+        return loop.best
+
+
+class _Loop(lightning.LightningModule):
+    def __init__(
+        self,
+        stage: Stage,
+        config: TrainerConfig,
+        total_steps: int,
+        state: LoopState,
+        rows: list[Row],
+        checkpoint: Checkpoint | None,
+        folder: CheckpointFolder | None,
+        fingerprint: Mapping[str, str],
+        work: Task,
+    ) -> None:
+        super().__init__()
+        self.model = stage.model
+        self.stage = stage
+        self.config = config
+        self.total_steps = total_steps
+        self.state = state
+        self.rows = rows
+        self.folder = folder
+        self.fingerprint = dict(fingerprint)
+        self.work = work
+        self.best = checkpoint.best if checkpoint is not None else None
+        self._restored = checkpoint
+        self._pending: list[tuple[tuple[str, ...], Tensor]] = []
+        self._weights: dict[str, float] = {}
+        self._learning_rate = math.nan
+        self._clock = time.perf_counter()
+        self._spent = {"validating": 0.0, "saving": 0.0}
+
+    # -- what Lightning asks for -------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return build_optimiser(self.stage.model, self.stage.optimiser)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        shard = Shard(self.global_rank, self.trainer.world_size)
+        workers = self.config.workers
+        return DataLoader(
+            _Stream(self.stage.batches, shard, self.stage.seed, self.stage.name),
+            batch_size=None,
+            sampler=_Keys(self.stage.batches, self.state.epoch, self.state.index, self.total_steps - self.state.step),
+            num_workers=workers,
+            collate_fn=_unchanged,
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+            # The loader draws a seed for its workers; from a generator of its own, so that no other one moves.
+            generator=torch.Generator(),
+        )
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if isinstance(batch, _Failure):
+            raise batch.error
+        return batch
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        return to_device(batch, device)
+
+    def on_fit_start(self) -> None:
+        if self._restored is not None:
+            optimiser = self.optimizers(use_pl_optimizer=False)
+            unpack_optimiser(optimiser, self._restored.optimiser or {}, self._restored.state["optimiser"])
+            self.trainer.precision_plugin.load_state_dict(self._restored.state["precision"])
+            self._restored = None
+        for logger in self.trainer.loggers:
+            # A new CSV file replaces the one of the interrupted run, which may hold rows from after the checkpoint.
+            if isinstance(logger, CSVLogger):
+                for row in self.rows:
+                    _log(logger, row)
+        self._clock = time.perf_counter()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        state = self.state
+        seed_everything(self.stage.seed, self.stage.name, "step", state.step, self.global_rank)
+        optimiser = self.optimizers(use_pl_optimizer=False)
+        factor = self.stage.optimiser.factor(state.step, self.total_steps)
+        self._learning_rate = set_learning_rate(optimiser, factor)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        progress = self._progress()
+        terms = self.model.losses(self.model.encode(batch), batch, progress)
+        self._weights = self._weigh(terms, progress)
+        total = torch.stack([weight * terms[name] for name, weight in self._weights.items()]).sum()
+        values = [total.detach(), *(term.detach() for term in terms.values())]
+        self._pending.append((tuple(terms), torch.stack([value.to(torch.float32) for value in values])))
+        return total
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        state = self.state
+        with torch.no_grad():
+            self.model.after_step(self._progress())
+        state.step += 1
+        state.index += 1
+        epoch_ends = state.index == self.stage.batches.count(state.epoch)
+        last = state.step == self.total_steps
+        logs = state.step % self.config.log_every == 0
+        every = self.config.checkpoint_every
+        saves = epoch_ends or last or bool(every and state.step % every == 0)
+        # Reading a loss off a GPU waits for it; steps in between go on without.
+        values: dict[str, float] = {}
+        if logs or saves or self.device.type == "cpu":
+            values = self._collect()
+        if logs:
+            self._add("step", values)
+        self.work.advance(note=f"epoch {state.epoch + 1}/{self.stage.epochs}", **values)
+        if epoch_ends or last:
+            self._end_epoch(last)
+        if epoch_ends:
+            state.epoch, state.index = state.epoch + 1, 0
+        if saves:
+            self._save()
+        if state.stopped:
+            self.trainer.should_stop = True
+
+    def on_train_end(self) -> None:
+        if self.best is not None:
+            unpack(self.stage.model, self.best)
+        if self.trainer.world_size > 1:
+            # Buffers such as running statistics are each rank's own until the next step; there is none.
+            for tensor in [*self.stage.model.parameters(), *self.stage.model.buffers()]:
+                torch.distributed.broadcast(tensor.detach(), src=0)
+
+    # -- loss terms --------------------------------------------------------------------------------------------------
+
+    def _progress(self) -> Progress:
+        return Progress(self.state.step, self.total_steps, self.state.epoch)
+
+    def _weigh(self, terms: Mapping[str, Tensor], progress: Progress) -> dict[str, float]:
+        given = self.stage.weights
+        for name in given:
+            if name not in terms:
+                raise ConfigError(f"a weight is given for '{name}', which is no loss term; {suggest(name, terms)}.")
+        for name, term in terms.items():
+            if term.ndim != 0:
+                raise ValueError(f"loss term '{name}' must be a scalar, got shape {tuple(term.shape)}")
+        if not terms:
+            raise ValueError("the model returned no loss terms")
+        return {name: _value(given.get(name, 1.0), progress.fraction) for name in terms}
+
+    def _collect(self) -> dict[str, float]:
+        """Reads the losses of the steps since the last call; returns those of the last step.
+
+        Raises:
+            KontrastError: if one is not finite.
+        """
+        if not self._pending:
+            return {}
+        block = torch.cat([values for _, values in self._pending])
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(block)
+            block /= self.trainer.world_size
+        numbers = iter(block.tolist())
+        columns: dict[str, float] = {}
+        first = self.state.step - len(self._pending)
+        for offset, (names, _) in enumerate(self._pending):
+            total = next(numbers)
+            columns = {"loss": total, **{f"loss/{name}": next(numbers) for name in names}}
+            odd = [name for name in names if not math.isfinite(columns[f"loss/{name}"])]
+            if odd or not math.isfinite(total):
+                what = f"loss term '{odd[0]}' is {columns[f'loss/{odd[0]}']}" if odd else f"the weighted loss is {total}"
+                raise KontrastError(
+                    f"stage '{self.stage.name}', step {first + offset}: {what}; lower the learning rate (it is "
+                    f"{self._learning_rate:g}), set gradient_clip, or look for values in the data that are not finite."
+                )
+            for column, value in columns.items():
+                self.state.sums[column] = self.state.sums.get(column, 0.0) + value
+                self.state.counts[column] = self.state.counts.get(column, 0) + 1
+        self._pending.clear()
+        return columns
+
+    def _add(self, event: str, values: Mapping[str, float]) -> None:
+        row: Row = {
+            "stage": self.stage.name,
+            "event": event,
+            "epoch": self.state.epoch,
+            "step": self.state.step,
+            "learning_rate": self._learning_rate,
+            **{name: value for name, value in values.items() if not name.startswith("valid/")},
+            **{f"weight/{name}": weight for name, weight in self._weights.items()},
+            **{name: value for name, value in values.items() if name.startswith("valid/")},
+        }
+        self.rows.append(row)
+        for logger in self.trainer.loggers:
+            _log(logger, row)
+
+    # -- end of an epoch ---------------------------------------------------------------------------------------------
+
+    def _end_epoch(self, last: bool) -> None:
+        state = self.state
+        means = {column: state.sums[column] / state.counts[column] for column in state.sums}
+        state.sums, state.counts = {}, {}
+        metrics: dict[str, float] = {}
+        if self.stage.validate is not None and (last or (state.epoch + 1) % self.config.validate_every == 0):
+            started = time.perf_counter()
+            metrics = self._validate(self.stage.validate)
+            self._spent["validating"] += time.perf_counter() - started
+            if self.stage.monitor is not None:
+                self._select(metrics, self.stage.monitor)
+            self.work.show(values=metrics)
+        self._add("epoch", {**means, **{f"valid/{name}": value for name, value in metrics.items()}})
+        for logger in self.trainer.loggers:
+            logger.save()
+
+    def _validate(self, validate: Callable[[], Mapping[str, float]]) -> dict[str, float]:
+        metrics: dict[str, float] = {}
+        if self.global_rank == 0:
+            model = self.stage.model
+            modes = [(module, module.training) for module in model.modules()]
+            model.eval()
+            seed_everything(self.stage.seed, self.stage.name, "validate", self.state.step)
+            try:
+                with torch.no_grad():
+                    metrics = {str(name): float(value) for name, value in validate().items()}
+            finally:
+                for module, training in modes:
+                    module.training = training
+        if self.trainer.world_size > 1:
+            metrics = self.trainer.strategy.broadcast(metrics, src=0)
+        return metrics
+
+    def _select(self, metrics: Mapping[str, float], monitor: str) -> None:
+        if monitor not in metrics:
+            raise ConfigError(f"the monitored metric '{monitor}' is not among those of validation; "
+                              f"{suggest(monitor, metrics)}.")  # fmt: skip
+        state, value = self.state, metrics[monitor]
+        if math.isfinite(value) and (
+            state.best is None or (value > state.best if self.stage.mode == "max" else value < state.best)
+        ):
+            state.best, state.best_step, state.waited = value, state.step, 0
+            self.best = pack(self.stage.model)
+            return
+        state.waited += 1
+        state.stopped = self.config.patience is not None and state.waited >= self.config.patience
+
+    def _save(self) -> None:
+        started = time.perf_counter()
+        if self.folder is not None and self.global_rank == 0:
+            tensors, values = pack_optimiser(self.optimizers(use_pl_optimizer=False))
+            precision = self.trainer.precision_plugin.state_dict()
+            state = {"finished": False, "loop": asdict(self.state), "fingerprint": self.fingerprint, "optimiser": values,
+                     "precision": precision}  # fmt: skip
+            self.folder.save(self.state.step, Checkpoint(state, pack(self.stage.model), tensors, self.best, self.rows))
+        self.trainer.strategy.barrier("checkpoint")
+        self._spent["saving"] += time.perf_counter() - started
+        self._note_time()
+
+    def _note_time(self) -> None:
+        """Clock times go to a file of their own: no other file of a run depends on them."""
+        if self.config.directory is None or self.global_rank != 0:
+            return
+        now = time.perf_counter()
+        facts = {
+            "epoch": self.state.epoch,
+            "step": self.state.step,
+            "seconds": now - self._clock,
+            **{f"seconds_{name}": value for name, value in self._spent.items()},
+        }
+        self._clock = now
+        self._spent = dict.fromkeys(self._spent, 0.0)
+        file = self.config.directory / "logs" / self.stage.name / "timings.jsonl"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(facts) + "\n")
+
+
+def seed_everything(*keys: int | str) -> None:
+    """Seeds Python's, NumPy's and torch's global generators (every GPU's too) from `keys` alone."""
+    seed = derive_seed(*keys)
+    random.seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002 - libraries draw from it
+    torch.manual_seed(seed)
+
+
+class _Failure:
+    """An error that its reader can mend, on its way from a worker: raised there, it would turn into a traceback."""
+
+    def __init__(self, error: KontrastError) -> None:
+        self.error = error
+
+
+class _Stream(Dataset[Any]):
+    def __init__(self, batches: Batches, shard: Shard, seed: int, name: str) -> None:
+        self.batches = batches
+        self.shard = shard
+        self.seed = seed
+        self.name = name
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        # Augmentations of other libraries draw from the global generators; in the training process this is harmless,
+        # as each step seeds them again.
+        seed_everything(self.seed, self.name, "batch", *key, self.shard.rank)
+        try:
+            return self.batches.get(*key, self.shard)
+        except KontrastError as error:
+            return _Failure(error)
+
+
+class _Keys(Sampler[tuple[int, int]]):
+    """(epoch, index) of the next `steps` batches, from a cursor on."""
+
+    def __init__(self, batches: Batches, epoch: int, index: int, steps: int) -> None:
+        self.batches = batches
+        self.epoch = epoch
+        self.index = index
+        self.steps = steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch, index, count = self.epoch, self.index, self.batches.count(self.epoch)
+        for _ in range(self.steps):
+            while index >= count:
+                epoch, index = epoch + 1, 0
+                count = self.batches.count(epoch)
+            yield epoch, index
+            index += 1
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+def _value(weight: float | Callable[[float], float], fraction: float) -> float:
+    return float(weight(fraction)) if callable(weight) else float(weight)
+
+
+def _log(logger: Logger, row: Row) -> None:
+    logger.log_metrics(
+        {name: value for name, value in row.items() if isinstance(value, int | float) and name != "step"}, row["step"]
+    )
+
+
+def _trainer(stage: Stage, config: TrainerConfig, state: LoopState) -> lightning.Trainer:
+    try:
+        trainer = lightning.Trainer(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            strategy=config.strategy,
+            num_nodes=config.num_nodes,
+            precision=config.precision,
+            deterministic=config.deterministic,
+            gradient_clip_val=config.gradient_clip,
+            max_epochs=1,
+            log_every_n_steps=config.log_every,
+            logger=_loggers(stage, config, state),
+            callbacks=[],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            default_root_dir=config.directory,
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise ConfigError(f"Lightning refuses the trainer's options: {' '.join(str(error).split())}") from None
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise ConfigError(
+            f"strategy '{config.strategy}' trains in copies of this process, whose results do not come back; "
+            "use strategy 'ddp' from a script or the command line."
+        )
+    if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
+        raise ConfigError(
+            f"strategy '{config.strategy}' splits the weights over devices, and checkpoints need them whole; use 'ddp'."
+        )
+    return trainer
+
+
+def _loggers(stage: Stage, config: TrainerConfig, state: LoopState) -> list[Logger] | bool:
+    if config.directory is None:
+        return False
+    loggers: list[Logger] = []
+    for name in dict.fromkeys(config.loggers):
+        if name == "csv":
+            loggers.append(CSVLogger(config.directory, name="logs", version=stage.name))
+        else:
+            require("tensorboard", extra="tensorboard", purpose="to write logs for TensorBoard")
+            purge = state.step + 1 if state.step else None
+            loggers.append(TensorBoardLogger(config.directory, name="logs", version=stage.name, purge_step=purge))
+    return loggers or False
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Keeps Lightning's advice off the console; what matters of it is in our own errors and options."""
+    loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"(lightning|pytorch_lightning)(\.|$)")
+            warnings.filterwarnings("ignore", category=PossibleUserWarning)
+            for start in (r".*num_workers", r"GPU available", r".*exists and is not empty", r".*LeafSpec"):
+                warnings.filterwarnings("ignore", message=start)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def _signals_kept() -> Generator[None]:
+    """Lightning leaves SIGINT ignored after an interrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

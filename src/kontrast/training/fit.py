@@ -1,0 +1,217 @@
+"""Training a model, one stage after another."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+
+from kontrast.errors import CheckpointError, ConfigError
+from kontrast.progress import say, showing, task
+from kontrast.schedules import Schedule
+from kontrast.training.batches import Batches
+from kontrast.training.checkpoint import Checkpoint, CheckpointFolder, pack, unpack, write
+from kontrast.training.config import OptimiserConfig, TrainerConfig
+from kontrast.training.history import History
+from kontrast.training.model import TrainableModel
+
+
+@dataclass
+class Stage:
+    """One training: a model, batches and how the one learns from the other.
+
+    Args:
+        name: names its folder of checkpoints and its rows: letters, digits, hyphens and underscores.
+        model: what is trained, in place.
+        batches: the stream of batches, a pure function of (epoch, index). What depends on the model, such as mined
+            negatives, is renewed between stages.
+        epochs: passes over the batches, at least 1.
+        optimiser: how weights are updated.
+        seed: of everything random during the stage; the batches have their own.
+        weights: weight of a loss term, a number or a schedule over the stage; 1 where none is given.
+        validate: computes metrics of the model as it is, which is in evaluation mode then and without gradients.
+        monitor: the metric by which weights are selected: the stage ends with those of the best validation.
+        mode: whether more of that metric is better or less.
+        fingerprint: facts that a resumed run must share, such as {"config": ..., "data": content hash}.
+    """
+
+    name: str
+    model: TrainableModel
+    batches: Batches
+    epochs: int
+    optimiser: OptimiserConfig
+    seed: int
+    weights: Mapping[str, float | Schedule] = field(default_factory=dict)
+    validate: Callable[[], Mapping[str, float]] | None = None
+    monitor: str | None = None
+    mode: Literal["max", "min"] = "max"
+    fingerprint: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name):
+            raise ValueError(f"the name of a stage has letters, digits, hyphens and underscores, got '{self.name}'")
+        if self.epochs < 1:
+            raise ConfigError(f"stage '{self.name}' needs at least 1 epoch, got {self.epochs}.")
+        if self.monitor is not None and self.validate is None:
+            raise ValueError(f"stage '{self.name}' monitors '{self.monitor}' but does not validate")
+
+
+def run_stage(stage: Stage, trainer: TrainerConfig | None = None) -> History:
+    """Trains `stage.model` in place; afterwards it is on the CPU, in evaluation mode.
+
+    The same stage and seed give the same weights and history bit for bit (on a GPU with ``deterministic=True``), also
+    when the run was killed at any moment and resumed. Python's, NumPy's and torch's global generators are left as they
+    were.
+
+    Args:
+        stage: what to train.
+        trainer: how to run it; nothing is written without a directory. With ``resume=True`` it goes on from the newest
+            whole checkpoint there, and a stage that is finished there is loaded instead of trained.
+
+    Returns:
+        The history of the stage.
+
+    Raises:
+        CheckpointError: if the directory holds checkpoints and ``resume`` is off, if they are damaged, or if they were
+            made with other options, data or seeds.
+        ConfigError: if options do not fit together or Lightning refuses them.
+        KontrastError: if a loss is not finite; the message names the stage, the step and the term.
+    """
+    trainer = trainer or TrainerConfig()
+    if trainer.patience is not None and stage.monitor is None and stage.validate is not None:
+        raise ConfigError(f"option 'patience' needs a metric to monitor, and stage '{stage.name}' monitors none.")
+    folder = None
+    if trainer.directory is not None:
+        folder = CheckpointFolder(trainer.directory / "checkpoints" / stage.name, trainer.keep)
+    total_steps = sum(stage.batches.count(epoch) for epoch in range(stage.epochs))
+    if trainer.max_steps is not None:
+        total_steps = min(total_steps, trainer.max_steps)
+    if total_steps == 0:
+        raise ConfigError(f"stage '{stage.name}' has no batches to train on.")
+    fingerprint = _fingerprint(stage, trainer, total_steps)
+    with showing(trainer.progress), _generators_kept():
+        checkpoint = _restore(stage, folder, fingerprint, resume=trainer.resume)
+        if checkpoint is not None and checkpoint.state["finished"]:
+            say(f"stage '{stage.name}' is finished; its weights are loaded.")
+            stage.model.eval()
+            return History(checkpoint.rows)
+        history = _train(stage, trainer, total_steps, folder, fingerprint, checkpoint)
+    stage.model.zero_grad(set_to_none=True)
+    stage.model.eval()
+    return history
+
+
+def _train(
+    stage: Stage,
+    trainer: TrainerConfig,
+    total_steps: int,
+    folder: CheckpointFolder | None,
+    fingerprint: dict[str, str],
+    checkpoint: Checkpoint | None,
+) -> History:
+    # Lightning takes seconds to import, and only training needs it.
+    from kontrast.training._engine import LoopState, fit
+
+    state = LoopState(**checkpoint.state["loop"]) if checkpoint is not None else LoopState()
+    rows = list(checkpoint.rows) if checkpoint is not None else []
+    if checkpoint is not None:
+        say(f"stage '{stage.name}' goes on after step {state.step} of {total_steps}.")
+    if state.step < total_steps and not state.stopped:
+        stage.model.train()
+        with task(stage.name, total_steps, done=state.step, lines=min(10, stage.epochs)) as work:
+            best = fit(
+                stage, trainer, total_steps=total_steps, state=state, rows=rows, checkpoint=checkpoint, folder=folder,
+                fingerprint=fingerprint, work=work,
+            )  # fmt: skip
+    else:
+        best = checkpoint.best if checkpoint is not None else None
+        if best is not None:
+            unpack(stage.model, best)
+    if state.stopped:
+        say(f"stage '{stage.name}' stopped early after step {state.step}; its best was at step {state.best_step}.")
+    if folder is not None:
+        if _rank() == 0:
+            facts = {"finished": True, "fingerprint": fingerprint, "step": state.step,
+                     "best": state.best, "best_step": state.best_step}  # fmt: skip
+            write(folder.final_path, Checkpoint(facts, pack(stage.model), rows=rows))
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()
+    return History(rows)
+
+
+def _restore(
+    stage: Stage, folder: CheckpointFolder | None, fingerprint: Mapping[str, str], *, resume: bool
+) -> Checkpoint | None:
+    """The checkpoint to go on from, its weights in the model already; none if the stage begins."""
+    if folder is None:
+        if resume:
+            raise ConfigError("option 'resume' needs a directory to resume from.")
+        return None
+    if not resume:
+        if folder.steps() or folder.final_path.is_dir():
+            raise CheckpointError(
+                f"holds checkpoints of an earlier run of stage '{stage.name}'",
+                file=folder.path,
+                mend="resume that run, remove them or choose another directory",
+            )
+        folder.clean()
+        return None
+    folder.clean()
+    checkpoint = folder.final() or folder.latest()
+    if checkpoint is None:
+        return None
+    made_with = checkpoint.state["fingerprint"]
+    for name in sorted(made_with.keys() | fingerprint.keys()):
+        there, here = made_with.get(name, "nothing"), fingerprint.get(name, "nothing")
+        if there != here:
+            raise CheckpointError(
+                f"was made with another {name}: {there} there, {here} here",
+                file=folder.path,
+                mend="resume with the options and data of that run, or train anew in another directory",
+            )
+    unpack(stage.model, checkpoint.model, folder.path)
+    return checkpoint
+
+
+def _fingerprint(stage: Stage, trainer: TrainerConfig, total_steps: int) -> dict[str, str]:
+    """What must be equal for a resumed run to end as the uninterrupted one; by name, for the sake of the message."""
+    tensors = [*stage.model.named_parameters(), *stage.model.named_buffers()]
+    layout = "".join(f"{name} {tuple(tensor.shape)} {tensor.dtype} {tensor.requires_grad}\n" for name, tensor in tensors)
+    describe = getattr(stage.batches, "fingerprint", None)
+    return {
+        "seed": str(stage.seed),
+        "number of epochs": str(stage.epochs),
+        "number of steps": str(total_steps),
+        "optimiser": str(stage.optimiser),
+        "loss weights": str({name: str(weight) for name, weight in sorted(stage.weights.items())}),
+        "selection": f"{stage.mode} {stage.monitor}, patience={trainer.patience}, every={trainer.validate_every}",
+        "precision": str(trainer.precision),
+        "gradient_clip": str(trainer.gradient_clip),
+        "order of rows": describe() if callable(describe) else "unknown",
+        "model": hashlib.sha256(layout.encode()).hexdigest()[:16],
+        **{name: str(value) for name, value in stage.fingerprint.items()},
+    }
+
+
+def _rank() -> int:
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+@contextmanager
+def _generators_kept() -> Generator[None]:
+    """Leaves the global generators as they were: training should not decide what its caller draws next."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - it is the global one that is meant
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002

@@ -1,0 +1,87 @@
+"""A small training with everything that is hard to resume: dropout, a queue, a momentum copy, a learned temperature."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kontrast.training import (
+    IndexedBatches,
+    OptimiserConfig,
+    Progress,
+    ShuffledSampler,
+    Stage,
+    TrainableModel,
+)
+
+ROWS, WIDTH, BATCH = 40, 6, 8
+
+
+class Toy(TrainableModel):
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.encoder = nn.Sequential(nn.Linear(WIDTH, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.3), nn.Linear(12, 4))
+        self.momentum = copy.deepcopy(self.encoder).requires_grad_(False)
+        self.log_temperature = nn.Parameter(torch.tensor(-1.0))
+        self.register_buffer("queue", torch.zeros(24, 4))
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.long), persistent=False)
+
+    def encode(self, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        with torch.no_grad():
+            keys = self.momentum(batch["other"])
+        return {"query": self.encoder(batch["view"]), "key": keys}
+
+    def losses(self, encoded: Mapping[str, Tensor], batch: Any, progress: Progress) -> Mapping[str, Tensor]:
+        query = nn.functional.normalize(encoded["query"], dim=1)
+        key = nn.functional.normalize(encoded["key"], dim=1)
+        logits = torch.cat([query @ key.T, query @ self.queue.clone().T], dim=1) / self.log_temperature.exp()
+        contrastive = nn.functional.cross_entropy(logits, torch.arange(len(query), device=query.device))
+        for row in key:
+            self.queue[int(self.pointer) % 24] = row
+            self.pointer += 1
+        return {"contrastive": contrastive, "size": encoded["query"].square().mean()}
+
+    @torch.no_grad()
+    def after_step(self, progress: Progress) -> None:
+        for slow, fast in zip(self.momentum.parameters(), self.encoder.parameters(), strict=True):
+            slow.lerp_(fast, 0.1)
+
+
+def data() -> np.ndarray:
+    return np.random.default_rng(7).normal(size=(ROWS, WIDTH)).astype(np.float32)
+
+
+def batches(rows: int = ROWS, seed: int = 3) -> IndexedBatches:
+    table = data()[:rows]
+
+    def collate(indices: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
+        view = table[indices]
+        return {
+            "row": torch.from_numpy(indices),
+            "view": torch.from_numpy(view + rng.normal(scale=0.1, size=view.shape).astype(np.float32)),
+            # From a global generator, as augmentations of other libraries do.
+            "other": torch.from_numpy(view) + 0.1 * torch.randn(view.shape),
+        }
+
+    return IndexedBatches(ShuffledSampler(rows, BATCH, seed=seed), collate, seed=seed, data="toy")
+
+
+def optimiser(**changes: Any) -> OptimiserConfig:
+    return OptimiserConfig(**{"learning_rate": 0.01, "warmup": 0.2, **changes})
+
+
+def stage(**changes: Any) -> Stage:
+    model = changes.pop("model", None) or Toy()
+    return Stage(
+        **{
+            "name": "toy", "model": model, "batches": batches(), "epochs": 4, "optimiser": optimiser(), "seed": 5,
+            "weights": {"size": 0.1}, **changes,
+        }
+    )  # fmt: skip
