@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from kontrast.errors import MissingExtraError
@@ -27,3 +28,8 @@ def require(module: str, *, extra: str, purpose: str) -> Any:
         raise MissingExtraError(
             f"'{module.split('.')[0]}' is needed {purpose}; install it with: pip install 'kontrast[{extra}]'."
         ) from None
+
+
+def installed(module: str) -> bool:
+    """Whether an optional module can be imported; imports nothing."""
+    return find_spec(module) is not None

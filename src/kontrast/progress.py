@@ -89,28 +89,26 @@ class Task:
         self._lines = lines
         self._bar: Any = None
 
-    def advance(self, amount: int = 1, *, note: str | None = None, **values: float) -> None:
+    def advance(self, amount: int = 1, *, note: str | None = None, values: Mapping[str, float] | None = None) -> None:
         """Counts `amount` more as done.
 
         Args:
             amount: how much, in the unit of the total.
             note: a word on where the work is, such as "epoch 3/10"; stays until another one comes.
-            **values: numbers to show beside, such as ``loss=0.12``; each stays until another one comes.
+            values: numbers to show beside, such as ``{"loss": 0.12}``; each stays until another one comes.
         """
         before, self.done = self.done, self.done + amount
-        self.show(note=note, values=values)
-        if self._shown == "lines" and self.total and self._lines:
-            step = self.total / self._lines
-            if int(self.done / step) > int(before / step) or before < self.total <= self.done:
-                share = f"{100 * self.done / self.total:3.0f}%"
-                print("  ".join(part for part in (self._head(), share, self._tail()) if part), file=sys.stderr, flush=True)
-
-    def show(self, *, note: str | None = None, values: Mapping[str, float] | None = None) -> None:
-        """Changes note and values without counting anything as done."""
         self.values.update(values or {})
         self.note = self.note if note is None else note
         if self._bar is not None and _live is not None:
             _live.update(self._bar, completed=self.done, description=self._head(), values=self._tail())
+        if self._shown == "lines" and self.total and self._lines:
+            step = self.total / self._lines
+            if int(self.done / step) > int(before / step) or before < self.total <= self.done:
+                share = f"{100 * self.done / self.total:3.0f}%"
+                print(
+                    "  ".join(part for part in (self._head(), share, self._tail()) if part), file=sys.stderr, flush=True
+                )
 
     def _head(self) -> str:
         return f"{self.description} {self.note}".rstrip()

@@ -71,7 +71,7 @@ def test_yaml_round_trip(tmp_path):
     config = Example(rate=0.25, section={"dim": 7})
     config.to_yaml(tmp_path / "config.yaml")
     assert Example(**read_yaml(tmp_path / "config.yaml")) == config
-    assert yaml.safe_load(config.to_yaml())["section"] == {"dim": 7}
+    assert yaml.safe_load(config.to_yaml())["section"] == {"dim": 7, "depth": 2}
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "a: [", "plain text"])

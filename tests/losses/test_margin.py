@@ -203,13 +203,17 @@ def test_modules_equal_their_functions() -> None:
     x, y, z = rows(4, 3, 0), rows(4, 3, 1), rows(4, 3, 2)
     mask, ids = torch.tensor([True, False, True, True]), torch.tensor([0, 1, 1, 2])
     one = Triplet(0.5, distance="squared", soft=True, reduction="sum")
-    assert one(x, y, z, mask).item() == triplet(
-        x, y, z, 0.5, distance="squared", soft=True, reduction="sum", mask=mask
-    ).item()
+    assert (
+        one(x, y, z, mask).item()
+        == triplet(x, y, z, 0.5, distance="squared", soft=True, reduction="sum", mask=mask).item()
+    )
     two = InBatchHinge(0.5, negatives="sum", distance="euclidean", symmetric=False, block=2)
-    assert two(x, y, ids, z).item() == in_batch_hinge(
-        x, y, 0.5, negatives="sum", distance="euclidean", symmetric=False, block=2, ids=ids, reference=z
-    ).item()
+    assert (
+        two(x, y, ids, z).item()
+        == in_batch_hinge(
+            x, y, 0.5, negatives="sum", distance="euclidean", symmetric=False, block=2, ids=ids, reference=z
+        ).item()
+    )
 
 
 @pytest.mark.parametrize(
@@ -217,7 +221,7 @@ def test_modules_equal_their_functions() -> None:
     [
         (lambda: triplet(torch.ones(3, 2), torch.ones(4, 2), torch.ones(3, 2)), "3 rows and 'positive' has 4"),
         (lambda: triplet(torch.ones(3, 2), torch.ones(3, 5), torch.ones(3, 2)), "2 columns and 'positive' has 5"),
-        (lambda: triplet(torch.ones(3, 2), torch.ones(3, 2), torch.ones(4, 2)), r"\(3, 2\) of the anchor, got \(4, 2\)"),
+        (lambda: triplet(torch.ones(3, 2), torch.ones(3, 2), torch.ones(4, 2)), r"\(3, 2\) of.*got \(4, 2\)"),
         (lambda: triplet(torch.ones(3, 2), torch.ones(3, 2).double(), torch.ones(3, 2)), "float32 and 'positive'"),
         (lambda: triplet(torch.ones(3, 2), torch.ones(3, 2), torch.ones(3, 2).double()), "one precision"),
         (lambda: triplet(*[torch.ones(3, 2)] * 3, margin=torch.ones(2)), r"shapes \[\(\), \(3,\)\], got \(2,\)"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -39,7 +40,15 @@ def _settings(verb: Verb) -> Verb:
     return verb
 
 
+class _InOrder(click.Group):
+    """Lists verbs in the order in which a newcomer needs them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
 @click.group(
+    cls=_InOrder,
     epilog="Start with: kontrast list; kontrast example pairs my-data; kontrast train pairs --data my-data/pairs.csv",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
@@ -48,7 +57,7 @@ def app() -> None:
     """Contrastive representation learning on your own data."""
 
 
-@app.group("data")
+@click.group("data", cls=_InOrder)
 def data_app() -> None:
     """Official data sets: list, info, path, fetch."""
 
@@ -147,12 +156,12 @@ def train(
         data=data,
         out=out if out is not None else Path("runs") / system,
         preset=chosen,
+        command=_command(),
         resume=resume,
         overwrite=overwrite,
         baselines=baselines,
     )
-    metrics = run.read_metrics()
-    emit({"run": str(run.path), **metrics}, as_json, lambda: headline(run, cls.card))
+    emit({"run": str(run.path), **asdict(run.metrics())}, as_json, lambda: headline(run, cls.card))
 
 
 @app.command()
@@ -208,9 +217,10 @@ def ablate(
         data=data,
         out=out if out is not None else Path("runs") / f"{system}-ablation",
         preset=chosen,
+        command=_command(),
         seeds=seeds,
     )
-    emit(result, as_json, lambda: print("\n".join(ablation_lines(result))))
+    emit(asdict(result), as_json, lambda: print("\n".join(ablation_lines(result))))
 
 
 @app.command()
@@ -339,6 +349,14 @@ def data_fetch(name: str, as_json: bool) -> None:
 
     path = catalogue.fetch(name)
     emit({"name": name, "path": str(path)}, as_json, lambda: print(path))
+
+
+app.add_command(data_app)
+
+
+def _command() -> list[str]:
+    """The words that reproduce this call."""
+    return ["kontrast", *sys.argv[1:]]
 
 
 def _quiet(trainer: TrainerConfig, as_json: bool) -> TrainerConfig:

@@ -73,16 +73,14 @@ def metric_lines(metrics: Mapping[str, float]) -> None:
 
 def headline(run: RunFolder, card: Card) -> None:
     """Prints a finished run's test metrics beside the baselines, and where the report lies."""
-    metrics = run.read_metrics()
-    test = metrics.get("test", {})
-    baselines = metrics.get("baselines", {})
+    metrics = run.metrics()
     rows = [
         {"metric": name + (" *" if name == card.primary_metric else ""), card.name: value}
-        | {baseline: values.get(name) for baseline, values in baselines.items()}
-        for name, value in test.items()
+        | {baseline: values.get(name) for baseline, values in metrics.baselines.items()}
+        for name, value in metrics.test.items()
     ]
     table(rows)
-    print(f"* decides; measured on the test part. Report: {run.path / 'report.html'}")
+    print(f"* decides; measured on the test part. Report: {run.report}")
 
 
 def _cell(value: Any) -> str:

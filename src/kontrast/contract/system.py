@@ -20,11 +20,12 @@ from kontrast.contract.results import Embeddings, Figure, Measurement
 from kontrast.data.splits import Splits
 from kontrast.errors import CheckpointError, ConfigError, DataError, NotFittedError
 from kontrast.evaluation.leaks import LeakReport
-from kontrast.files import read_json, replacing, write_json
+from kontrast.files import content_hash, read_json, replacing, write_json
 from kontrast.randomness import derive_seed
 from kontrast.training import Stage, TrainableModel, TrainerConfig, run_stage
 
 FORMAT_VERSION = 1
+MEND = "copy the model again, or train it again"
 
 
 class SystemConfig(BaseConfig):
@@ -52,6 +53,7 @@ class System(ABC, Generic[ConfigT, DataT]):
         card: facts about the method.
         Config: its options, a subclass of `SystemConfig`.
         smoke: options under which it learns the data of `write_example` within seconds; the check suite uses them.
+        exports: folders inside a saved model that are for other tools; `load` neither reads nor checks them.
         answer_options: names of options that steer `predict` and may change after training, such as ``("top_k",)``.
 
     Args:
@@ -66,6 +68,7 @@ class System(ABC, Generic[ConfigT, DataT]):
     card: ClassVar[Card]
     Config: ClassVar[type[SystemConfig]]
     smoke: ClassVar[dict[str, Any]] = {}
+    exports: ClassVar[tuple[str, ...]] = ()
     answer_options: ClassVar[tuple[str, ...]] = ()
 
     config: ConfigT
@@ -210,7 +213,8 @@ class System(ABC, Generic[ConfigT, DataT]):
     # ---- saving --------------------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> Path:
-        """Writes config.yaml, system.json (format version, facts) and model.safetensors, whole or not at all.
+        """Writes config.yaml, model.safetensors and system.json (format version, facts, sha256 of the files) into `folder`,
+        whole or not at all.
 
         Raises:
             NotFittedError: before `fit` or `load`.
@@ -219,13 +223,17 @@ class System(ABC, Generic[ConfigT, DataT]):
         with replacing(folder) as temporary:
             temporary.mkdir()
             self.config.to_yaml(temporary / "config.yaml")
-            write_json(
-                temporary / "system.json",
-                {"format": FORMAT_VERSION, "system": self.card.name, "facts": self.facts_},
-            )
             tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.model_.state_dict().items()}
             save_file(tensors, temporary / "model.safetensors")
             self.save_extra(temporary)
+            files = [file.relative_to(temporary) for file in sorted(temporary.rglob("*")) if file.is_file()]
+            hashes = {
+                file.as_posix(): content_hash(temporary / file) for file in files if file.parts[0] not in self.exports
+            }
+            write_json(
+                temporary / "system.json",
+                {"format": FORMAT_VERSION, "system": self.card.name, "facts": self.facts_, "sha256": hashes},
+            )
         return Path(folder)
 
     def save_extra(self, folder: Path) -> None:
@@ -242,12 +250,11 @@ class System(ABC, Generic[ConfigT, DataT]):
             CheckpointError: if a file is missing, damaged, of another system or of a newer format.
         """
         folder = Path(folder)
-        for name in ("config.yaml", "system.json", "model.safetensors"):
-            if not (folder / name).is_file():
-                raise CheckpointError(f"has no {name}", file=folder, mend="give the 'model' folder of a finished run")
+        if not (folder / "system.json").is_file():
+            raise CheckpointError("has no system.json", file=folder, mend="give the 'model' folder of a finished run")
         meta = read_json(folder / "system.json")
-        if not isinstance(meta, dict) or meta.get("system") != cls.card.name or not isinstance(meta.get("facts"), dict):
-            came = meta.get("system") if isinstance(meta, dict) else meta
+        came = meta.get("system") if isinstance(meta, dict) else None
+        if came != cls.card.name:
             raise CheckpointError(f"belongs to the system {came!r}, not to '{cls.card.name}'", file=folder / "system.json")
         if meta.get("format") != FORMAT_VERSION:
             raise CheckpointError(
@@ -255,6 +262,14 @@ class System(ABC, Generic[ConfigT, DataT]):
                 file=folder / "system.json",
                 mend="use the kontrast version that wrote it",
             )
+        hashes = meta.get("sha256")
+        if not isinstance(meta.get("facts"), dict) or not isinstance(hashes, dict):
+            raise CheckpointError("is damaged", file=folder / "system.json", mend=MEND)
+        for name, sha in hashes.items():
+            if not (folder / name).is_file():
+                raise CheckpointError(f"has no {name}", file=folder, mend=MEND)
+            if content_hash(folder / name) != sha:
+                raise CheckpointError("is damaged or was changed (its sha256 differs)", file=folder / name, mend=MEND)
         system = cls(cls.Config(**read_yaml(folder / "config.yaml")))
         system.facts_ = meta["facts"]
         try:
@@ -263,7 +278,8 @@ class System(ABC, Generic[ConfigT, DataT]):
             system.model_.load_state_dict(load_file(folder / "model.safetensors"))
         except (SafetensorError, RuntimeError, KeyError, OSError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"does not hold this model's weights ({reason})", file=folder / "model.safetensors") from None
+            what = f"does not hold this model's weights ({reason})"
+            raise CheckpointError(what, file=folder / "model.safetensors", mend=MEND) from None
         system.model_.eval()
         return system
 

@@ -115,7 +115,7 @@ def _parse_txt(path: Path, pick: Pick) -> RawTable:
         if text := line.strip():
             numbers.append(number)
             texts.append(text)
-    return RawTable(_frame({name: texts for name in kept}, numbers), "line")
+    return RawTable(_frame(dict.fromkeys(kept, texts), numbers), "line")
 
 
 def _parse_jsonl(path: Path, pick: Pick) -> RawTable:

@@ -1,8 +1,9 @@
-"""Tables: the columns of a file, validated, and handed out as texts, vectors, images, numbers or ids.
+"""Tables: the columns of a file, validated, and handed out as texts, vectors, images, numbers or ids::
 
     table = read_table("pairs.csv", ["query", "answer"])
-    table.texts("query")        # list of n strings
-    table.vectors("features")   # float32 (n, d)
+    table.texts("query")  # list of n strings
+
+Messages name a row by its number in the file, however the table was cut since.
 """
 
 from __future__ import annotations
@@ -315,7 +316,7 @@ def column_kind(column: pd.Series[Any]) -> ColumnKind:
     if len(strings) == len(sample):
         if all(_NUMBER.fullmatch(cell) for cell in strings):
             return "number"
-        if all(cell.lstrip().startswith("[") and cell.rstrip().endswith("]") for cell in strings) and _is_list(strings[0]):
+        if all(cell.strip()[0] + cell.strip()[-1] == "[]" for cell in strings) and _is_list(strings[0]):
             return "vector"
         if all(cell.lower().endswith(IMAGE_EXTENSIONS) for cell in strings):
             return "image"
@@ -333,7 +334,9 @@ def write_table(table: Table | pd.DataFrame, path: str | Path) -> Path:
     path = Path(path)
     frame = table.frame if isinstance(table, Table) else table
     if path.suffix not in (".parquet", ".csv", ".tsv", ".jsonl"):
-        raise DataError(f"cannot write a table as '{path.suffix}'", file=path, mend="use .parquet, .csv, .tsv or .jsonl")
+        raise DataError(
+            f"cannot write a table as '{path.suffix}'", file=path, mend="use .parquet, .csv, .tsv or .jsonl"
+        )
     if path.suffix in (".csv", ".tsv"):
         lists = [name for name in frame.columns if isinstance(next(iter(frame[name]), None), (list, np.ndarray))]
         frame = frame.assign(**{name: [json.dumps(np.asarray(v).tolist()) for v in frame[name]] for name in lists})

@@ -25,8 +25,8 @@ class BagEncoder(TextEncoder):
     r"""The mean of token vectors, each times a learned weight: :math:`\frac{1}{L} \sum_l w_{t_l} e_{t_l}`.
 
     Weights start at a / (a + p(t)) with the token's share p of the training texts and a = 0.001 (smooth inverse
-    frequency, Arora et al., ICLR 2017), so that frequent words count little from the first step on. A saved encoder holds
-    the products w·e. A text without tokens is the zero vector.
+    frequency, Arora et al., ICLR 2017), so that frequent words count little from the first step on. A saved encoder
+    holds the products w·e. A text without tokens is the zero vector.
 
     Args:
         tokenizer: a `tokenizers.Tokenizer`, or its JSON text.
@@ -81,7 +81,9 @@ class BagEncoder(TextEncoder):
     @classmethod
     def from_structure(cls, structure: dict[str, Any]) -> BagEncoder:
         """The inverse of `structure`; the weights are to be loaded."""
-        return cls(structure["tokenizer"], structure["dim"], max_tokens=structure["max_tokens"], prefix=structure["prefix"])
+        return cls(
+            structure["tokenizer"], structure["dim"], max_tokens=structure["max_tokens"], prefix=structure["prefix"]
+        )
 
     def structure(self) -> dict[str, Any]:
         """Tokenizer, sizes and prefix, JSON-able."""

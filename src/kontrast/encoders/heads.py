@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ class ProjectionHead(nn.Module):
         self._options = {"layers": layers, "hidden": hidden, "dropout": dropout}
         blocks: list[nn.Module] = []
         with seeded(seed, "projection head"):
-            for number, (before, after) in enumerate(zip(widths, widths[1:]), start=1):
+            for number, (before, after) in enumerate(pairwise(widths), start=1):
                 blocks.append(nn.Linear(before, after))
                 if number < layers:
                     blocks.append(nn.GELU())

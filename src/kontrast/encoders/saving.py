@@ -95,7 +95,7 @@ def _dense_module(layer: nn.Linear, activation: nn.Module) -> SavedModule:
             "activation_function": f"{type(activation).__module__}.{type(activation).__qualname__}",
         }
         write_json(inside / "config.json", config)
-        weights = {f"linear.{name}": value.detach().float().cpu().contiguous() for name, value in layer.named_parameters()}
+        weights = {f"linear.{name}": value.detach().float().cpu() for name, value in layer.named_parameters()}
         save_file(weights, inside / "model.safetensors")
 
     return SavedModule("sentence_transformers.models.Dense", write)

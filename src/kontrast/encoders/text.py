@@ -1,7 +1,7 @@
 """Text encoders: what all of them share.
 
-Three kinds exist, one file each: `BagEncoder` (weighted mean of token vectors), `TransformerEncoder` (from scratch or from
-a folder in Hugging Face layout), and packaged models, which are folders too. All tokenise once, save in the format of
+Three kinds exist: `BagEncoder` (weighted mean of token vectors), `TransformerEncoder` (from scratch or from a folder in
+Hugging Face layout), and packaged models, which are folders too. All tokenise once, save in the format of
 sentence-transformers, and load from it.
 """
 
@@ -70,7 +70,7 @@ class TextEncoder(Encoder):
 
 
 def tokenize_contents(tokenizer: Any, texts: Sequence[str], prefix: str, most: int) -> TokenIds:
-    """Ids without special tokens, at most `most` per text; `tokenizer` is a `tokenizers.Tokenizer` that cuts nothing."""
+    """Ids without special tokens, at most `most` per text; `tokenizer` is one that cuts and pads nothing."""
     if isinstance(texts, str):
         raise ValueError("texts must be a sequence of strings, not one string")
     encoded = tokenizer.encode_batch_fast([prefix + text.strip() for text in texts], add_special_tokens=False)

@@ -80,10 +80,13 @@ class TokenIds:
         dense[:, : len(before)] = before
         for back, token in enumerate(reversed(after), start=1):
             dense[np.arange(len(self)), lengths - back] = token
-        return dense, (places < lengths[:, None]).astype(np.int64)
+        mask: npt.NDArray[np.int64] = (places < lengths[:, None]).astype(np.int64)
+        return dense, mask
 
 
 def flat_positions(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Positions starts[0], starts[0] + 1, ... of every run, one after the other; (sum of lengths,)."""
     ends = np.cumsum(lengths)
-    return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
+    positions: npt.NDArray[np.int64] = np.arange(int(ends[-1]) if len(ends) else 0)
+    positions += np.repeat(starts - (ends - lengths), lengths)
+    return positions

@@ -31,6 +31,7 @@ from kontrast.files import read_json, write_json
 Pooling = Literal["mean", "cls"]
 
 _PURPOSE = "to run transformer encoders"
+_MODULES = ("Transformer", "StaticEmbedding", "Pooling", "Normalize", "Dropout")
 _TOKEN_NAMES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token", "bos_token", "eos_token")
 
 
@@ -148,9 +149,8 @@ class TransformerEncoder(TextEncoder):
                         raise CheckpointError(what, file=folder, mend="ask for fewer, or leave 'layers' out")
                     config.num_hidden_layers = layers
                 model, info = transformers.AutoModel.from_pretrained(
-                    str(folder), config=config, local_files_only=True, use_safetensors=True, dtype=torch.float32,
-                    output_loading_info=True,
-                )  # fmt: skip
+                    str(folder), config=config, local_files_only=True, use_safetensors=True, output_loading_info=True
+                )
             except CheckpointError:
                 raise
             except Exception as error:  # transformers raises many kinds for a folder that it cannot use
@@ -159,12 +159,14 @@ class TransformerEncoder(TextEncoder):
         missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
         if missing:
             what = f"lacks the weights {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}"
-            raise CheckpointError(what, file=folder / "model.safetensors", mend="give the folder of a whole encoder model")
+            raise CheckpointError(
+                what, file=folder / "model.safetensors", mend="give the folder of a whole encoder model"
+            )
         tokenizer, names, stated = _read_tokenizer(folder)
         readable = _positions(config)
         limit = min(number for number in (layout.max_tokens or stated or 512, readable, max_tokens) if number)
         return cls(
-            model,
+            model.float(),
             tokenizer,
             pooling=layout.pooling,
             normalize=layout.normalize,
@@ -236,8 +238,7 @@ class TransformerEncoder(TextEncoder):
         write_json(inside / "sentence_bert_config.json", {"max_seq_length": self.max_tokens, "do_lower_case": False})
 
     def _write_pooling(self, inside: Path) -> None:
-        modes = {f"pooling_mode_{mode}": False for mode in ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens")}
-        modes["pooling_mode_cls_token" if self.pooling == "cls" else "pooling_mode_mean_tokens"] = True
+        modes = {"pooling_mode_cls_token": self.pooling == "cls", "pooling_mode_mean_tokens": self.pooling == "mean"}
         write_json(inside / "config.json", {"word_embedding_dimension": self.dim, **modes})
 
 
@@ -267,12 +268,12 @@ def read_layout(folder: Path) -> Layout:
         CheckpointError: if the folder is missing, or a module or a way of pooling is not supported.
     """
     if not folder.is_dir():
-        raise CheckpointError("no such folder", file=folder, mend="give a folder with config.json and model.safetensors")
+        raise CheckpointError("no such folder", file=folder, mend="give one with config.json and model.safetensors")
     if not (folder / "modules.json").is_file():
         return Layout()
-    modules = [(str(entry["type"]).rsplit(".", 1)[-1], folder / entry["path"]) for entry in read_json(folder / "modules.json")]
-    names = [name for name, _ in modules]
-    strange = [name for name in names if name not in ("Transformer", "StaticEmbedding", "Pooling", "Normalize", "Dropout")]
+    listed = read_json(folder / "modules.json")
+    modules = {str(entry["type"]).rsplit(".", 1)[-1]: folder / entry["path"] for entry in listed}
+    strange = [name for name in modules if name not in _MODULES]
     if strange:
         mend = "give a model of Transformer or StaticEmbedding with Pooling and Normalize"
         raise CheckpointError(f"has a module of type {strange[0]}, which is not supported", file=folder, mend=mend)
@@ -280,14 +281,14 @@ def read_layout(folder: Path) -> Layout:
     facts = read_json(said) if said.is_file() else {}
     prefix = (facts.get("prompts") or {}).get(facts.get("default_prompt_name") or "", "")
     pooling: Pooling = "mean"
-    if "Pooling" in names:
-        pooling = _read_pooling(dict(modules)["Pooling"] / "config.json")
+    if "Pooling" in modules:
+        pooling = _read_pooling(modules["Pooling"] / "config.json")
     bert = folder / "sentence_bert_config.json"
     limit = read_json(bert).get("max_seq_length") if bert.is_file() else None
     return Layout(
-        kind="static" if "StaticEmbedding" in names else "transformer",
+        kind="static" if "StaticEmbedding" in modules else "transformer",
         pooling=pooling,
-        normalize="Normalize" in names,
+        normalize="Normalize" in modules,
         max_tokens=limit,
         prefix=prefix or "",
     )
@@ -298,13 +299,15 @@ def _read_pooling(path: Path) -> Pooling:
     stated = config.get("pooling_mode")
     on = [stated] if isinstance(stated, str) else stated
     if on is None:
-        on = [name.removeprefix("pooling_mode_") for name, value in config.items() if name.startswith("pooling_mode_") and value is True]
+        switches = {name.removeprefix("pooling_mode_"): value for name, value in config.items()}
+        on = [name for name, value in switches.items() if value is True and f"pooling_mode_{name}" in config]
     short = [{"mean_tokens": "mean", "cls_token": "cls"}.get(name, name) for name in on]
     if short == ["mean"]:
         return "mean"
     if short == ["cls"]:
         return "cls"
-    raise CheckpointError(f"pools by {', '.join(short)}, which is not supported", file=path, mend="use a model that pools by mean or cls")
+    what = f"pools by {', '.join(short)}, which is not supported"
+    raise CheckpointError(what, file=path, mend="use a model that pools by mean or cls")
 
 
 def _check_files(folder: Path) -> None:
@@ -313,9 +316,10 @@ def _check_files(folder: Path) -> None:
             mend = "save it with transformers: model.save_pretrained(folder), tokenizer.save_pretrained(folder)"
             raise CheckpointError(f"has no {name}", file=folder, mend=mend)
     if not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
-        pickled = any(folder.glob("*.bin"))
-        what = "holds its weights only as pickle (.bin), which is never loaded" if pickled else "has no model.safetensors"
-        raise CheckpointError(what, file=folder, mend="convert it: model.save_pretrained(folder, safe_serialization=True)")
+        what = "has no model.safetensors"
+        if any(folder.glob("*.bin")):
+            what = "holds its weights only as pickle (.bin), which is never loaded"
+        raise CheckpointError(what, file=folder, mend="save it again with transformers: model.save_pretrained(folder)")
 
 
 def _read_tokenizer(folder: Path) -> tuple[Any, dict[str, str], int | None]:
@@ -371,5 +375,3 @@ def _quiet(transformers: Any) -> Iterator[None]:
         logging.set_verbosity(before)
         if bars:
             logging.enable_progress_bar()
-
-

@@ -1,7 +1,7 @@
 """Intervals: for one metric over test items, and for the paired difference of two arms over seeds and test items.
 
-**What varies.** An ablation trains both arms with the same few seeds and tests them on the same items. Write d[s, i] for
-the difference of the arms at seed s on item i. Two things were drawn at random and would come out differently next
+**What varies.** An ablation trains both arms with the same few seeds and tests them on the same items. Write d[s, i]
+for the difference of the arms at seed s on item i. Two things were drawn at random and would come out differently next
 time: the seeds (initialisation, batch order, augmentation) and the test items. So
 
     d[s, i] = effect + seed[s] + item[i] + noise[s, i]
@@ -82,7 +82,8 @@ class PairedDifference:
         seeds = f"{self.n_seeds} seed{'s' if self.n_seeds != 1 else ''}"
         over = f"{seeds} and {self.n_items} test items" if self.n_items else seeds
         if self.verdict == "can't be told":
-            return f"It can't be told whether {part[0].lower()}{part[1:]} helps {metric}: {self.reason} ({numbers}; {over})."
+            name = part[0].lower() + part[1:]
+            return f"It can't be told whether {name} helps {metric}: {self.reason} ({numbers}; {over})."
         return f"{part} {self.verdict} {metric} ({numbers}; {over})."
 
     def to_dict(self) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def paired_difference(
         seeds, items = len(differences), 0
         table = differences[:, None]
     else:
-        kept = ~np.isnan(differences).all(0)
+        kept = np.asarray(~np.isnan(differences).all(0))
         table = differences[:, kept]
         if groups is not None:
             labels = np.asarray(groups)
@@ -369,7 +370,7 @@ def coverage(
         noise_sd: standard deviation of what is left for each seed and item.
         shape: distribution of all three: "normal"; "skewed" (gamma, skewness 0.8); "heavy" (Student's t with 4
             degrees of freedom); "discrete" (hits and misses of both arms on items of varied difficulty; with
-            ``items=0`` rounded to half a standard deviation; the three deviations then play no other part).
+            ``items=0`` rounded to a quarter of a standard deviation; the three deviations then play no other part).
         method: "paired" is what the library reports; "seeds" is the t-interval over seeds alone and "percentile" the
             plain bootstrap of the seeds, for comparison.
         level: nominal coverage.
@@ -393,7 +394,7 @@ def coverage(
             if deviation:
                 tables = tables + deviation * _standardised(rng, shape, (repetitions, *layout))
         if shape == "discrete":
-            tables = np.round(tables / (seed_sd / 2)) * (seed_sd / 2)
+            tables = np.round(tables / (seed_sd / 4)) * (seed_sd / 4)
     means = tables.mean((1, 2))
     tail = (1 - level) / 2
     if method == "percentile":

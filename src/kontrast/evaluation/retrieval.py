@@ -156,7 +156,8 @@ def values_of_ranks(ranks: PositiveRanks, ks: Sequence[int] = KS, *, gains: Gain
     missing = np.isnan(relevant)
     out: dict[str, Floats] = {}
     for k in cuts:
-        found = total(levels.relevant * np.clip((k - levels.above) / levels.tied, 0.0, 1.0))
+        share_inside: Floats = np.clip((k - levels.above) / levels.tied, 0.0, 1.0)
+        found = total(np.multiply(levels.relevant, share_inside))
         out[f"recall@{k}"] = found / relevant
         out[f"precision@{k}"] = np.where(missing, np.nan, found / k)
         out[f"hit@{k}"] = np.where(missing, np.nan, hits[k])

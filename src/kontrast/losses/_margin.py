@@ -6,10 +6,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributed import ProcessGroup
 from torch.nn import functional
 
-from kontrast.losses._ranks import combines, gathered, mean_over_ranks, world_size
+from kontrast.losses._combine import combines
 from kontrast.losses._rows import (
     Distance,
     as_pair,
@@ -21,6 +20,7 @@ from kontrast.losses._rows import (
     unit_rows,
     widened,
 )
+from kontrast.ops import Group, all_gather_rows, gather_rows, joined_mean, joined_sum
 
 Reduction = Literal["mean", "active", "sum", "none"]
 Negatives = Literal["hardest", "sum"]
@@ -35,7 +35,7 @@ def ranking_hinge(
     mask: Tensor | None = None,
     soft: bool = False,
     reduction: Reduction = "mean",
-    group: ProcessGroup | None = None,
+    group: Group = None,
 ) -> Tensor:
     """Hinge on scores: every negative must score at least `margin` below its positive.
 
@@ -52,7 +52,7 @@ def ranking_hinge(
         soft: softplus instead of the hinge, so that satisfied pairs keep a small gradient.
         reduction: "mean" over the pairs that `mask` keeps, "active" over those with a hinge above 0, "sum", or "none"
             for all in the shape of `negative` (0 where masked). Without any pair, a mean is 0 and has zero gradients.
-        group: process group over whose pairs the mean is taken; ranks may hold different numbers of pairs.
+        group: ranks over whose pairs the mean is taken; ranks may hold different numbers of pairs.
 
     Returns:
         A scalar, or (n,) / (n, k) for "none".
@@ -86,7 +86,7 @@ def triplet_from_distances(
     mask: Tensor | None = None,
     soft: bool = False,
     reduction: Reduction = "mean",
-    group: ProcessGroup | None = None,
+    group: Group = None,
 ) -> Tensor:
     """Triplet hinge ``max(0, margin + d(a, p) - d(a, n))`` (arXiv 1503.03832, equation 2) on given distances.
 
@@ -123,7 +123,7 @@ def triplet(
     mask: Tensor | None = None,
     soft: bool = False,
     reduction: Reduction = "mean",
-    group: ProcessGroup | None = None,
+    group: Group = None,
 ) -> Tensor:
     """Triplet hinge ``max(0, margin + d(a, p) - d(a, n))`` (arXiv 1503.03832, equation 2) on explicit triplets.
 
@@ -173,7 +173,7 @@ def quadruplet(
     distance: Distance = "squared",
     soft: bool = False,
     reduction: Literal["mean", "sum", "none"] = "mean",
-    group: ProcessGroup | None = None,
+    group: Group = None,
 ) -> Tensor:
     """Quadruplet hinge (arXiv 1704.01719, equation 3).
 
@@ -228,7 +228,7 @@ def in_batch_hinge(
     reference: Tensor | None = None,
     symmetric: bool = True,
     block: int | None = None,
-    group: ProcessGroup | None = None,
+    group: Group = None,
 ) -> Tensor:
     """Hinge of paired rows against the rest of the batch: max of hinges (VSE++) or sum of hinges.
 
@@ -252,7 +252,7 @@ def in_batch_hinge(
             alike there. Gradients do not reach it.
         symmetric: both directions, or from x to y only.
         block: anchors per tile; changes memory, not the value.
-        group: process group over which candidates are gathered.
+        group: ranks over which candidates are gathered, see `kontrast.ops.gather`.
 
     Returns:
         A scalar.
@@ -269,12 +269,12 @@ def in_batch_hinge(
     if negatives not in ("hardest", "sum"):
         raise ValueError(f"unknown negatives '{negatives}'; known: hardest, sum")
     x, y = prepared(x, distance), prepared(y, distance)
-    everyone_y, before = gathered(y, group)
-    everyone_x, _ = gathered(x, group) if symmetric else (x, 0)
+    everyone_y, before = gather_rows(y, group)
+    everyone_x = all_gather_rows(x, group) if symmetric else x
     keys = _check_ids(ids, x)
-    every_key = None if keys is None else gathered(keys, group)[0]
+    every_key = None if keys is None else all_gather_rows(keys, group)
     like = None if reference is None else unit_rows(as_pair(x, reference, "x", "reference", columns=False)[1].detach())
-    every_like = None if like is None else gathered(like, group)[0]
+    every_like = None if like is None else all_gather_rows(like, group)
     margins = _margins(margin, x[:, 0]).expand(x.shape[0])
 
     def to_positive(one: Tensor, other: Tensor) -> Tensor:
@@ -299,7 +299,7 @@ def in_batch_hinge(
     rows = by_row_blocks(rows_of, x.shape[0], width, block, x, y, everyone_y, margins)
     if symmetric:
         rows = rows + by_row_blocks(rows_of, x.shape[0], width, block, y, x, everyone_x, margins)
-    return mean_over_ranks(rows, group)
+    return joined_mean(rows.sum(), rows.numel(), group)
 
 
 class Triplet(nn.Module):
@@ -327,7 +327,7 @@ class Triplet(nn.Module):
         distance: Distance = "cosine",
         soft: bool = False,
         reduction: Reduction = "mean",
-        group: ProcessGroup | None = None,
+        group: Group = None,
     ) -> None:
         super().__init__()
         check_distance(distance)
@@ -379,7 +379,7 @@ class InBatchHinge(nn.Module):
         distance: Distance = "cosine",
         symmetric: bool = True,
         block: int | None = None,
-        group: ProcessGroup | None = None,
+        group: Group = None,
     ) -> None:
         super().__init__()
         check_distance(distance)
@@ -446,7 +446,7 @@ def _check_reduction(reduction: str, known: tuple[str, ...] = ("mean", "active",
         raise ValueError(f"unknown reduction '{reduction}'; known: {', '.join(known)}")
 
 
-def _reduce(values: Tensor, mask: Tensor | None, reduction: Reduction, group: ProcessGroup | None) -> Tensor:
+def _reduce(values: Tensor, mask: Tensor | None, reduction: Reduction, group: Group) -> Tensor:
     if mask is not None:
         if mask.shape != values.shape or mask.dtype != torch.bool:
             raise ValueError(
@@ -456,7 +456,7 @@ def _reduce(values: Tensor, mask: Tensor | None, reduction: Reduction, group: Pr
     if reduction == "none":
         return values
     if reduction == "sum":
-        return values.sum() * world_size(group)
+        return joined_sum(values.sum(), group)
     if reduction == "active":
-        return mean_over_ranks(values, group, (values.detach() > 0).sum())
-    return mean_over_ranks(values, group, None if mask is None else mask.sum())
+        return joined_mean(values.sum(), (values.detach() > 0).sum(), group)
+    return joined_mean(values.sum(), values.numel() if mask is None else mask.sum(), group)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.distributed import ProcessGroup
 
-from kontrast.losses._ranks import combines, gathered, mean_over_ranks
+from kontrast.losses._combine import combines
 from kontrast.losses._rows import as_pair, by_row_blocks, need_rows, pairwise_distance
+from kontrast.ops import Group, gather_rows, joined_mean
 
 _MEDIAN_ROWS = 2048
 
@@ -52,7 +52,7 @@ def mmd(
     scales: Sequence[float] = (0.25, 0.5, 1.0, 2.0, 4.0),
     biased: bool = True,
     block: int | None = None,
-    group: ProcessGroup | None = None,
+    group: Group = None,
 ) -> Tensor:
     """Squared maximum mean discrepancy (arXiv 0805.2368; several kernels as in arXiv 1502.02791).
 
@@ -72,7 +72,7 @@ def mmd(
         scales: multiples of the median.
         biased: which estimate; the unbiased needs 2 rows on either side.
         block: rows per tile; changes memory, not the value.
-        group: process group over which both samples are gathered.
+        group: ranks over which both samples are gathered, see `kontrast.ops.gather`.
 
     Returns:
         A scalar; in [0, 2] if biased.
@@ -85,8 +85,8 @@ def mmd(
         0.7869
     """
     x, y = as_pair(x, y, "x", "y", rows=False)
-    every_x, before_x = gathered(x, group)
-    every_y, before_y = gathered(y, group)
+    every_x, before_x = gather_rows(x, group)
+    every_y, before_y = gather_rows(y, group)
     for rows, name in ((every_x, "x"), (every_y, "y")):
         need_rows(rows, 1 if biased else 2, name)
     sigma = _bandwidths(bandwidths, scales, every_x, every_y)
@@ -103,7 +103,7 @@ def mmd(
 
         rows = by_row_blocks(rows_of, a.shape[0], b.shape[0], block, a, b, sigma)
         candidates = b.shape[0] if before is None else b.shape[0] - 1
-        return mean_over_ranks(rows, group) / (candidates * sigma.shape[0])
+        return joined_mean(rows.sum(), rows.numel(), group) / (candidates * sigma.shape[0])
 
     within_x = mean_kernel(x, every_x, None if biased else before_x)
     within_y = mean_kernel(y, every_y, None if biased else before_y)
@@ -145,7 +145,7 @@ class MMD(nn.Module):
         scales: Sequence[float] = (0.25, 0.5, 1.0, 2.0, 4.0),
         biased: bool = True,
         block: int | None = None,
-        group: ProcessGroup | None = None,
+        group: Group = None,
     ) -> None:
         super().__init__()
         self.bandwidths = bandwidths

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from torch import Tensor
-from torch.distributed import ProcessGroup
 
-from kontrast.losses._ranks import combines, gathered, mean_over_ranks
+from kontrast.losses._combine import combines
 from kontrast.losses._rows import as_pair, by_row_blocks, need_rows, unit_rows
+from kontrast.ops import Group, all_gather_rows, joined_mean
 
 
 @combines("gathered_candidates")
@@ -20,7 +20,7 @@ def difference(
     normalize: bool = True,
     reduction: Literal["sum", "mean"] = "sum",
     block: int | None = None,
-    group: ProcessGroup | None = None,
+    group: Group = None,
 ) -> Tensor:
     """Difference term of domain separation networks, ``‖H_cᵀ H_p‖_F²`` (arXiv 1608.06019, equation 5).
 
@@ -35,7 +35,7 @@ def difference(
         normalize: whether rows are then scaled to length 1, as in the paper.
         reduction: "sum" of the squares as in the equation, or their "mean" over the c · p entries.
         block: features of `shared` per tile; changes memory, not the value.
-        group: process group over which samples are gathered.
+        group: ranks over which samples are gathered, see `kontrast.ops.gather`.
 
     Returns:
         A scalar ≥ 0.
@@ -51,7 +51,7 @@ def difference(
     if reduction not in ("sum", "mean"):
         raise ValueError(f"unknown reduction '{reduction}'; known: mean, sum")
     shared, private = as_pair(shared, private, "shared", "private", columns=False)
-    shared, private = gathered(shared, group)[0], gathered(private, group)[0]
+    shared, private = all_gather_rows(shared, group), all_gather_rows(private, group)
     need_rows(shared, 1, "shared")
     if center:
         shared, private = shared - shared.mean(dim=0), private - private.mean(dim=0)
@@ -66,7 +66,7 @@ def difference(
 
 
 @combines("mean_of_locals")
-def cosine_orthogonality(x: Tensor, y: Tensor, *, group: ProcessGroup | None = None) -> Tensor:
+def cosine_orthogonality(x: Tensor, y: Tensor, *, group: Group = None) -> Tensor:
     """Squared cosine between paired rows, ``1/n Σ_i cos(x_i, y_i)²``.
 
     0 when the two vectors of every sample are orthogonal, 1 when they are parallel. Both must live in one space; for
@@ -75,7 +75,7 @@ def cosine_orthogonality(x: Tensor, y: Tensor, *, group: ProcessGroup | None = N
     Args:
         x: (n, d).
         y: (n, d), paired with x by row.
-        group: process group over which the mean is taken.
+        group: ranks over which the mean is taken.
 
     Returns:
         A scalar in [0, 1].
@@ -90,4 +90,5 @@ def cosine_orthogonality(x: Tensor, y: Tensor, *, group: ProcessGroup | None = N
     x, y = as_pair(x, y, "x", "y")
     if group is None:
         need_rows(x, 1, "x")
-    return mean_over_ranks((unit_rows(x) * unit_rows(y)).sum(dim=1).square(), group)
+    cosines = (unit_rows(x) * unit_rows(y)).sum(dim=1)
+    return joined_mean(cosines.square().sum(), len(x), group)

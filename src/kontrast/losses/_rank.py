@@ -8,10 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.distributed import ProcessGroup
 
-from kontrast.losses._ranks import combines, gathered, mean_over_ranks
+from kontrast.losses._combine import combines
 from kontrast.losses._rows import Distance, as_matrix, by_row_blocks, need_rows, pairwise_distance, prepared
+from kontrast.ops import Group, all_gather_rows, gather_rows, joined_mean
 
 LabelDistance = Literal["l1", "l2"]
 
@@ -25,7 +25,7 @@ def rank_n_contrast(
     distance: Distance = "euclidean",
     label_distance: LabelDistance = "l1",
     block: int | None = None,
-    group: ProcessGroup | None = None,
+    group: Group = None,
 ) -> Tensor:
     """Rank-N-Contrast for continuous labels (arXiv 2210.01189, equations 1 and 2).
 
@@ -49,7 +49,7 @@ def rank_n_contrast(
         distance: "euclidean" as in the paper, "squared" or "cosine".
         label_distance: "l1" (the paper's) or "l2" over the k columns of `labels`.
         block: anchors per tile; changes memory, not the value.
-        group: process group over which samples are gathered (see `kontrast.losses`).
+        group: ranks over which samples are gathered, see `kontrast.ops.gather`.
 
     Returns:
         A scalar.
@@ -70,8 +70,8 @@ def rank_n_contrast(
     if scale.numel() != 1 or not bool(scale > 0):
         raise ValueError(f"'temperature' must be one number above 0, got {temperature}")
     x = prepared(x, distance)
-    everyone, before = gathered(x, group)
-    every_label, _ = gathered(y, group)
+    everyone, before = gather_rows(x, group)
+    every_label = all_gather_rows(y, group)
     n = everyone.shape[0]
     need_rows(everyone, 2, "features")
     norm = 1.0 if label_distance == "l1" else 2.0
@@ -85,7 +85,7 @@ def rank_n_contrast(
         return result
 
     rows = by_row_blocks(rows_of, x.shape[0], n, block, x, everyone, scale.reshape(()))
-    return mean_over_ranks(rows, group) / (n - 1)
+    return joined_mean(rows.sum(), rows.numel(), group) / (n - 1)
 
 
 def _as_labels(labels: Tensor, x: Tensor) -> Tensor:
@@ -161,7 +161,7 @@ class RankNContrast(nn.Module):
         distance: Distance = "euclidean",
         label_distance: LabelDistance = "l1",
         block: int | None = None,
-        group: ProcessGroup | None = None,
+        group: Group = None,
     ) -> None:
         super().__init__()
         if not temperature > 0:

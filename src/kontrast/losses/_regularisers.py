@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.distributed import ProcessGroup
 
-from kontrast.losses._ranks import combines, gathered, mean_over_ranks
+from kontrast.losses._combine import combines
 from kontrast.losses._rows import as_matrix, as_pair, by_row_blocks, need_rows, unit_rows
+from kontrast.ops import Group, all_gather_rows, joined_mean
 
 
 @combines("gathered_candidates")
-def variance_term(x: Tensor, target: float = 1.0, *, eps: float = 1e-4, group: ProcessGroup | None = None) -> Tensor:
+def variance_term(x: Tensor, target: float = 1.0, *, eps: float = 1e-4, group: Group = None) -> Tensor:
     """Hinge on the standard deviation of every feature (arXiv 2105.04906, equations 1 and 2).
 
     ``1/d Σ_j max(0, target - sqrt(Var(x_j) + eps))`` with the variance over n - 1. It keeps a representation from
@@ -24,7 +24,7 @@ def variance_term(x: Tensor, target: float = 1.0, *, eps: float = 1e-4, group: P
         x: (n, d), n ≥ 2, not normalised.
         target: standard deviation to reach.
         eps: keeps the gradient finite for constant features.
-        group: process group over which samples are gathered.
+        group: ranks over which samples are gathered, see `kontrast.ops.gather`.
 
     Returns:
         A scalar.
@@ -36,14 +36,14 @@ def variance_term(x: Tensor, target: float = 1.0, *, eps: float = 1e-4, group: P
         >>> round(variance_term(torch.tensor([[1.0], [1.0]])).item(), 4)
         0.99
     """
-    rows, _ = gathered(as_matrix(x, "x"), group)
+    rows = all_gather_rows(as_matrix(x, "x"), group)
     need_rows(rows, 2, "x")
     deviation = (rows.var(dim=0) + eps).sqrt()
     return (target - deviation).clamp(min=0).mean()
 
 
 @combines("gathered_candidates")
-def covariance_term(x: Tensor, *, block: int | None = None, group: ProcessGroup | None = None) -> Tensor:
+def covariance_term(x: Tensor, *, block: int | None = None, group: Group = None) -> Tensor:
     """Squared covariances between different features, ``1/d Σ_{i≠j} C_ij²`` (arXiv 2105.04906, equations 3 and 4).
 
     It removes redundancy between features; `barlow_twins` does the same for correlations across two views.
@@ -51,7 +51,7 @@ def covariance_term(x: Tensor, *, block: int | None = None, group: ProcessGroup 
     Args:
         x: (n, d), n ≥ 2, not normalised.
         block: features per tile; changes memory, not the value.
-        group: process group over which samples are gathered.
+        group: ranks over which samples are gathered, see `kontrast.ops.gather`.
 
     Returns:
         A scalar.
@@ -63,7 +63,7 @@ def covariance_term(x: Tensor, *, block: int | None = None, group: ProcessGroup 
         >>> covariance_term(torch.tensor([[1.0, 1.0], [-1.0, -1.0]])).item()
         4.0
     """
-    rows, _ = gathered(as_matrix(x, "x"), group)
+    rows = all_gather_rows(as_matrix(x, "x"), group)
     need_rows(rows, 2, "x")
     n, d = rows.shape
     columns = (rows - rows.mean(dim=0)).T
@@ -87,7 +87,7 @@ def vicreg(
     target: float = 1.0,
     eps: float = 1e-4,
     block: int | None = None,
-    group: ProcessGroup | None = None,
+    group: Group = None,
 ) -> Tensor:
     """Variance-invariance-covariance regularisation of two views (arXiv 2105.04906, equations 5 and 6).
 
@@ -106,7 +106,7 @@ def vicreg(
         target: see `variance_term`.
         eps: see `variance_term`.
         block: see `covariance_term`.
-        group: process group over which samples are gathered.
+        group: ranks over which samples are gathered, see `kontrast.ops.gather`.
 
     Returns:
         A scalar.
@@ -120,8 +120,8 @@ def vicreg(
         0.0
     """
     x, y = as_pair(x, y, "x", "y")
-    invariance = mean_over_ranks((x - y).square().sum(dim=1), group)
-    x, y = gathered(x, group)[0], gathered(y, group)[0]
+    invariance = joined_mean((x - y).square().sum(), len(x), group)
+    x, y = all_gather_rows(x, group), all_gather_rows(y, group)
     variance = variance_term(x, target, eps=eps) + variance_term(y, target, eps=eps)
     covariance = covariance_term(x, block=block) + covariance_term(y, block=block)
     return invariance_weight * invariance + variance_weight * variance + covariance_weight * covariance
@@ -134,7 +134,7 @@ def barlow_twins(
     redundancy_weight: float = 5e-3,
     *,
     block: int | None = None,
-    group: ProcessGroup | None = None,
+    group: Group = None,
 ) -> Tensor:
     """Cross-correlation of two views pulled to the identity (arXiv 2103.03230, equations 1 and 2).
 
@@ -148,7 +148,7 @@ def barlow_twins(
         y: (n, d), of the other view.
         redundancy_weight: λ.
         block: features per tile; changes memory, not the value.
-        group: process group over which samples are gathered.
+        group: ranks over which samples are gathered, see `kontrast.ops.gather`.
 
     Returns:
         A scalar.
@@ -162,7 +162,7 @@ def barlow_twins(
         0.01
     """
     x, y = as_pair(x, y, "x", "y")
-    x, y = gathered(x, group)[0], gathered(y, group)[0]
+    x, y = all_gather_rows(x, group), all_gather_rows(y, group)
     need_rows(x, 2, "x")
     one, other = unit_rows((x - x.mean(dim=0)).T), unit_rows((y - y.mean(dim=0)).T)
     d = x.shape[1]
@@ -205,7 +205,7 @@ class VICReg(nn.Module):
         target: float = 1.0,
         eps: float = 1e-4,
         block: int | None = None,
-        group: ProcessGroup | None = None,
+        group: Group = None,
     ) -> None:
         super().__init__()
         self.invariance_weight = invariance_weight
@@ -247,9 +247,7 @@ class BarlowTwins(nn.Module):
 
     combine = "gathered_candidates"
 
-    def __init__(
-        self, redundancy_weight: float = 5e-3, *, block: int | None = None, group: ProcessGroup | None = None
-    ) -> None:
+    def __init__(self, redundancy_weight: float = 5e-3, *, block: int | None = None, group: Group = None) -> None:
         super().__init__()
         self.redundancy_weight = redundancy_weight
         self.block = block

@@ -6,16 +6,14 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.distributed import ProcessGroup
 
-from kontrast.losses._ranks import combines, gathered, mean_over_ranks
+from kontrast.losses._combine import combines
 from kontrast.losses._rows import as_matrix, as_pair, by_row_blocks, need_rows, pairwise_distance, unit_rows
+from kontrast.ops import Group, all_gather_rows, gather_rows, joined_mean
 
 
 @combines("mean_of_locals")
-def alignment(
-    x: Tensor, y: Tensor, alpha: float = 2.0, *, normalize: bool = True, group: ProcessGroup | None = None
-) -> Tensor:
+def alignment(x: Tensor, y: Tensor, alpha: float = 2.0, *, normalize: bool = True, group: Group = None) -> Tensor:
     """Mean distance between the two views of a sample (arXiv 2005.10242, section 4.1.1): mean_i ‖x_i - y_i‖^alpha.
 
     As a loss it needs a companion that keeps rows apart, such as `uniformity`; alone it is least when all rows are
@@ -26,7 +24,7 @@ def alignment(
         y: (n, d), row i the positive of x's row i.
         alpha: exponent above 0.
         normalize: whether rows are scaled to length 1 first; both measures are defined on the unit sphere.
-        group: process group over which the mean is taken.
+        group: ranks over which the mean is taken.
 
     Returns:
         A scalar.
@@ -49,17 +47,17 @@ def alignment(
     # Equal rows give 0 with zero gradient also for alpha below 2, where the power alone would give infinity or nan.
     apart = squared > 0
     powers = torch.where(apart, squared, 1.0).pow(alpha / 2) * apart.to(x.dtype)
-    return mean_over_ranks(powers, group)
+    return joined_mean(powers.sum(), len(powers), group)
 
 
-@combines("reduced_statistics")
+@combines("gathered_candidates")
 def uniformity(
     x: Tensor,
     t: float = 2.0,
     *,
     normalize: bool = True,
     block: int | None = None,
-    group: ProcessGroup | None = None,
+    group: Group = None,
 ) -> Tensor:
     """How evenly rows cover the sphere (arXiv 2005.10242, section 4.1.2): log mean_{i<j} exp(-t ‖x_i - x_j‖²).
 
@@ -72,7 +70,7 @@ def uniformity(
         t: sharpness above 0; the paper uses 2.
         normalize: whether rows are scaled to length 1 first.
         block: rows per tile; changes memory, not the value.
-        group: process group; rows of all ranks are compared, and their sums reduced.
+        group: ranks; rows of all ranks are compared.
 
     Returns:
         A scalar, in [-4t, 0] when normalised.
@@ -89,7 +87,7 @@ def uniformity(
     x = as_matrix(x, "x")
     if normalize:
         x = unit_rows(x)
-    everyone, before = gathered(x, group)
+    everyone, before = gather_rows(x, group)
     need_rows(everyone, 2, "x")
     n = everyone.shape[0]
 
@@ -101,11 +99,16 @@ def uniformity(
         else:
             squared = pairwise_distance(mine[first:last], all_rows, "squared")
         own = torch.arange(before + first, before + last, device=mine.device)[:, None]
-        return (-t * squared).scatter(1, own, -math.inf).logsumexp(dim=1)
+        return _log_sum_exp((-t * squared).scatter(1, own, -math.inf))
 
-    local = by_row_blocks(rows_of, x.shape[0], n, block, x, everyone).logsumexp(dim=0)
-    total = gathered(local[None], group)[0].logsumexp(dim=0)
-    return total - math.log(n * (n - 1))
+    rows = all_gather_rows(by_row_blocks(rows_of, x.shape[0], n, block, x, everyone), group)
+    return _log_sum_exp(rows) - math.log(n * (n - 1))
+
+
+def _log_sum_exp(x: Tensor) -> Tensor:
+    """Over the last dimension, shifted first: the gradient exp(x - result) then does not suffer from a large result."""
+    top = x.detach().amax(dim=-1, keepdim=True)
+    return (x - top).logsumexp(dim=-1) + top.squeeze(-1)
 
 
 class AlignmentUniformity(nn.Module):
@@ -125,7 +128,7 @@ class AlignmentUniformity(nn.Module):
         -8.0
     """
 
-    combine = "reduced_statistics"
+    combine = "gathered_candidates"
 
     def __init__(
         self,
@@ -135,7 +138,7 @@ class AlignmentUniformity(nn.Module):
         alpha: float = 2.0,
         t: float = 2.0,
         block: int | None = None,
-        group: ProcessGroup | None = None,
+        group: Group = None,
     ) -> None:
         super().__init__()
         self.align_weight = align_weight

@@ -69,7 +69,7 @@ def logsumexp_streamed(
     if not tiled(len(q), len(other)) or not len(q) or not len(other):
         return _logsumexp_dense(q, other, mask, rows, columns, multipliers)
     job = TileJob(mask, products, settings, symmetric)
-    row, column = _LogSumExp.apply(q, other if k is not None else None, job, rows, columns, multipliers)
+    row, column = _LogSumExp.apply(q, k, job, rows, columns, multipliers)  # type: ignore[no-untyped-call]
     return row if rows else None, column if columns else None
 
 
@@ -92,7 +92,8 @@ def softplus_streamed(
     offset = q.new_zeros(len(q)) if offset is None else offset.to(q.dtype)
     if not tiled(len(q), len(k)) or not len(q) or not len(k):
         return _softplus_dense(q, k, offset, mask)
-    out: Tensor = _Softplus.apply(q, k, offset, TileJob(mask, products, current_settings()))
+    job = TileJob(mask, products, current_settings())
+    out: Tensor = _Softplus.apply(q, k, offset, job)  # type: ignore[no-untyped-call]
     return out
 
 

@@ -87,6 +87,8 @@ def format_number(value: Any) -> str:
         return MISSING
     if size == 0:
         return "0"
+    if size.is_integer() and 1 < size < 1e15:
+        return _minus(f"{int(value):,}")
     if size >= 1000:
         return _minus(f"{value:,.0f}")
     if size < 0.001:

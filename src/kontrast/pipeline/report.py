@@ -6,20 +6,19 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from kontrast.config import BaseConfig
+from kontrast.evaluation.projection import project
 from kontrast.files import write_text
 from kontrast.pipeline.markup import format_number, hover_text
 from kontrast.pipeline.report_charts import MAX_POINTS, MapData
 from kontrast.pipeline.run_figures import read_figures, write_figures
 from kontrast.pipeline.run_folder import RunFolder
 from kontrast.pipeline.run_records import Ablation, Metrics, RunRecord
-from kontrast.randomness import numpy_rng
 
 if TYPE_CHECKING:  # the contract brings torch; a page needs none of it
     from kontrast.contract import Card, Figure
@@ -84,8 +83,7 @@ def collect_report(
     card: Card | None = None,
     options: Mapping[str, type[BaseConfig]] | None = None,
     figures: Sequence[Figure] | None = None,
-    maps: Mapping[str, NDArray[np.floating[Any]]] | None = None,
-    map_rows: Sequence[int] | NDArray[np.integer[Any]] | None = None,
+    projections: Sequence[Literal["pca", "umap"]] = ("pca",),
     label: str | None = None,
 ) -> ReportData:
     """Gathers a report from a run folder; parts that the folder lacks stay empty.
@@ -96,15 +94,13 @@ def collect_report(
         options: section of config.yaml ("system", "trainer") to its configuration class; brings documentation and tells
             which values differ from the preset's.
         figures: the system's figures; by default those that `write_figures` left in the folder.
-        maps: projection to (k, 2) coordinates of the rows `map_rows` of embeddings.parquet; by default the first two
-            principal components.
-        map_rows: k row numbers, at most 5,000 (see `map_sample`); by default a seeded sample, or all rows where `maps`
-            has as many.
+        projections: maps to draw of the embeddings, at most 5,000 rows of them; the first is shown first. UMAP takes the
+            extra of its name and about half a minute.
         label: column that colours the map; by default the one that the embeddings name.
 
     Raises:
         DataError: if a file of the folder is damaged.
-        ValueError: if `maps` and `map_rows` do not fit.
+        ValueError: if the embeddings have no column `label`.
     """
     record = run.record
     return ReportData(
@@ -115,7 +111,7 @@ def collect_report(
         metrics=run.metrics() if (run.path / "metrics.json").is_file() else None,
         history=run.history(),
         ablation=run.ablation(),
-        map=_collect_map(run, record.seed, maps, map_rows, label),
+        map=_collect_map(run, record.seed, projections, label),
         figures=read_figures(run) if figures is None else figures,
         config=_collect_config(run, record.preset, options or {}),
         provenance=run.provenance(),
@@ -133,13 +129,6 @@ def write_report(run: RunFolder, data: ReportData | None = None, **collect: Any)
     from kontrast.pipeline.report_page import render_page  # plotly.js and templates load when a page is written
 
     return write_text(run.report, render_page(data if data is not None else collect_report(run, **collect)))
-
-
-def map_sample(n: int, seed: int) -> NDArray[np.intp]:
-    """Rows of a map of n embeddings: all, or 5,000 drawn by the seed, in order."""
-    if n <= MAX_POINTS:
-        return np.arange(n)
-    return np.sort(numpy_rng(seed, "report map").choice(n, MAX_POINTS, replace=False))
 
 
 def reading(metrics: Metrics | None) -> str:
@@ -207,32 +196,34 @@ def _as_written(value: Any) -> Any:
 def _collect_map(
     run: RunFolder,
     seed: int,
-    maps: Mapping[str, NDArray[np.floating[Any]]] | None,
-    map_rows: Sequence[int] | NDArray[np.integer[Any]] | None,
+    projections: Sequence[Literal["pca", "umap"]],
     label: str | None,
 ) -> MapData | None:
     if not (run.path / "embeddings.parquet").is_file():
         return None
-    stored = run.embeddings(vectors=maps is None)
+    stored = run.embeddings()
     total = len(stored.rows)
-    if total == 0:
+    if total == 0 or not projections:
         return None
-    chosen = np.asarray(map_rows) if map_rows is not None else map_sample(total, seed)
-    coordinates: dict[str, NDArray[np.floating[Any]]] = {}
-    if maps is None:
-        coordinates["PCA"] = principal_plane(stored.vectors[chosen])
-    for name, points in (maps or {}).items():
-        # All rows' coordinates are welcome too: the sample is then taken here.
-        points = points[chosen] if map_rows is None and len(points) == total else points
-        if points.shape != (len(chosen), 2):
-            raise ValueError(f"map '{name}' must have shape ({len(chosen)}, 2) for its rows, got {points.shape}")
-        coordinates[name] = points
+    made = [project(stored.vectors, method=method, max_rows=MAX_POINTS, seed=seed) for method in projections]
+    chosen = made[0].rows
     rows = stored.rows.iloc[chosen]
     column = label or stored.label or ("kind" if rows["kind"].nunique() > 1 else None)
     if column is not None and column not in rows:
         raise ValueError(f"the embeddings have no column '{column}' to colour by; they have {list(rows.columns)}")
     labels = None if column is None else list(rows[column])
-    return MapData(coordinates, labels, column or str(rows["kind"].iloc[0]), _hover(rows, column, stored.hover), total)
+    return MapData(
+        coordinates={projection.method: projection.coordinates for projection in made},
+        labels=labels,
+        label_name=column or str(rows["kind"].iloc[0]),
+        hover=_hover(rows, column, stored.hover),
+        total=total,
+        note=f"{' or '.join(projection.title for projection in made)} of the {_splits(rows)} embeddings",
+    )
+
+
+def _splits(rows: pd.DataFrame) -> str:
+    return " and ".join(dict.fromkeys(map(str, rows["split"])))
 
 
 def _hover(rows: pd.DataFrame, label: str | None, hover: str | None) -> list[str]:
@@ -241,20 +232,6 @@ def _hover(rows: pd.DataFrame, label: str | None, hover: str | None) -> list[str
     boxes = []
     for name, kind, part, group, text in zip(rows["id"], rows["kind"], rows["split"], labels, texts, strict=True):
         lines = [f"<b>{hover_text(format_number(group), lines=1)}</b>"] if group is not None else []
-        lines += [hover_text(str(text))] if text is not None else []
+        lines += [hover_text(str(text), lines=4)] if text is not None else []
         boxes.append("<br>".join([*lines, hover_text(f"{kind} {name} · {part}", lines=2)]))
     return boxes
-
-
-def principal_plane(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    """First two principal components, shape (n, 2); each axis points to its largest loading: stable signs."""
-    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
-    plane = np.zeros((len(vectors), 2))
-    if min(centred.shape) == 0:
-        return plane
-    # The d by d covariance is small where n is large; its eigenvectors are the right singular vectors.
-    _, axes = np.linalg.eigh(centred.T @ centred)
-    axes = axes[:, ::-1][:, :2]
-    axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])] < 0, -1.0, 1.0)
-    plane[:, : axes.shape[1]] = centred @ axes
-    return plane

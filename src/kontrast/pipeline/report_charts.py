@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -37,6 +38,7 @@ class MapData:
         label_name: what the labels are.
         hover: n texts shown under the pointer.
         total: number of rows that the n points were drawn from.
+        note: what the map is, as the beginning of its caption.
     """
 
     coordinates: Mapping[str, NDArray[np.floating[Any]]]
@@ -44,6 +46,7 @@ class MapData:
     label_name: str
     hover: Sequence[str]
     total: int
+    note: str = "Map of the embeddings"
 
 
 @dataclass(frozen=True)
@@ -79,89 +82,84 @@ def compact(value: Any) -> Any:
 def bar_chart(
     names: Sequence[str], values: Sequence[float], intervals: Sequence[tuple[float, float] | None], metric: str
 ) -> dict[str, Any]:
-    """Horizontal bars of one metric; the first bar is the run itself."""
-    whiskers = [interval or (value, value) for interval, value in zip(intervals, values, strict=True)]
+    """Horizontal bars of one metric with the values beside them; the first bar is the run itself."""
+    spans = [interval or (value, value) for interval, value in zip(intervals, values, strict=True)]
+    ends = [max(high, value, 0.0) for (_, high), value in zip(spans, values, strict=True)]
     places = list(range(len(names)))
     texts = [format_number(float(value)) for value in values]
+    bars = {
+        "type": "bar",
+        "orientation": "h",
+        "x": list(values),
+        "y": places,
+        "marker": {"color": ["@accent"] + ["@quiet"] * (len(names) - 1)},
+        "error_x": _whiskers(values, intervals, "@ink"),
+        "hovertext": [f"{hover_text(name)}: {text}" for name, text in zip(names, texts, strict=True)],
+        "hoverinfo": "text",
+    }
+    numbers = {
+        "type": "scatter",
+        "mode": "text",
+        "x": ends,
+        "y": places,
+        "text": [f"  {text}" for text in texts],
+        "textposition": "middle right",
+        "cliponaxis": False,
+        "hoverinfo": "skip",
+    }
+    low, high = min(0.0, *(low for low, _ in spans)), max(ends)
     return {
-        "data": [
-            {
-                "type": "bar",
-                "orientation": "h",
-                "x": list(values),
-                "y": places,
-                "marker": {"color": ["@accent"] + ["@quiet"] * (len(names) - 1)},
-                "error_x": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [high - value for (_, high), value in zip(whiskers, values, strict=True)],
-                    "arrayminus": [value - low for (low, _), value in zip(whiskers, values, strict=True)],
-                    "visible": any(interval is not None for interval in intervals),
-                    "color": "@ink",
-                    "thickness": 1.5,
-                    "width": 4,
-                },
-                "text": texts,
-                "textposition": "inside",
-                "insidetextanchor": "start",
-                "constraintext": "none",
-                "textfont": {"color": ["@on-accent"] + ["@on-quiet"] * (len(names) - 1)},
-                "hovertext": [f"{hover_text(name)}: {text}" for name, text in zip(names, texts, strict=True)],
-                "hoverinfo": "text",
-            }
-        ],
+        "plain": True,
+        "data": [bars, numbers],
         "layout": {
-            "height": 70 + 34 * len(names),
+            "height": 66 + 34 * len(names),
             "bargap": 0.3,
             "showlegend": False,
-            "xaxis": {"title": {"text": hover_text(metric)}, "rangemode": "tozero"},
+            "xaxis": {"title": {"text": hover_text(metric)}, "range": [low, high + 0.14 * (high - low)]},
             "yaxis": {
                 "autorange": "reversed",
                 "tickvals": places,
-                "ticktext": [escape(shorten(name, 26)) for name in names],
+                "ticktext": [_tick(name) for name in names],
                 "showgrid": False,
+                "ticklabelstandoff": 6,
             },
-            "margin": {"t": 8, "r": 24},
+            "margin": {"t": 4, "r": 24},
         },
     }
 
 
 def forest_chart(ablation: Ablation) -> dict[str, Any]:
-    """The full method's gain over each other arm, with its interval, beside zero."""
-    arms = [arm for arm in ablation.arms if arm.difference is not None]
+    """The full method minus each other arm, with its interval, beside zero."""
+    arms = [(arm, arm.difference) for arm in ablation.arms if arm.difference is not None]
     places = list(range(len(arms)))
-    values = [float(arm.difference) for arm in arms if arm.difference is not None]
-    return {
-        "data": [
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": values,
-                "y": places,
-                "marker": {"color": "@accent", "size": 11},
-                "error_x": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [arm.difference_high - value for arm, value in zip(arms, values, strict=True)],
-                    "arrayminus": [value - arm.difference_low for arm, value in zip(arms, values, strict=True)],
-                    "color": "@accent",
-                    "thickness": 2,
-                    "width": 6,
-                },
-                "hovertext": [
-                    f"against {hover_text(arm.title)}: {format_difference(value)}"
-                    f" ({format_difference(arm.difference_low)} to {format_difference(arm.difference_high)})"
-                    for arm, value in zip(arms, values, strict=True)
-                ],
-                "hoverinfo": "text",
-            }
+    values = [value for _, value in arms]
+    spans = [(arm.difference_low, arm.difference_high) for arm, _ in arms]
+    bounds = [bound for span in spans for bound in span if math.isfinite(bound)]
+    low, high = min(0.0, *values, *bounds), max(0.0, *values, *bounds)
+    pad = 0.08 * (high - low) or 1.0
+    points = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": values,
+        "y": places,
+        "marker": {"color": "@accent", "size": 11},
+        "error_x": _whiskers(values, spans, "@accent"),
+        "hovertext": [
+            f"{hover_text(arm.title)}: {format_difference(value)}"
+            f" ({format_difference(low)} to {format_difference(high)})"
+            for (arm, value), (low, high) in zip(arms, spans, strict=True)
         ],
+        "hoverinfo": "text",
+    }
+    return {
+        "plain": True,
+        "data": [points],
         "layout": {
-            "height": 90 + 44 * len(arms),
+            "height": 84 + 52 * len(arms),
             "showlegend": False,
             "xaxis": {
-                "title": {"text": f"gain in {hover_text(ablation.metric)}"},
-                "rangemode": "tozero",
+                "title": {"text": f"full − this, {hover_text(ablation.metric)}"},
+                "range": [low - pad, high + pad],
                 "zeroline": True,
                 "zerolinewidth": 2,
                 "zerolinecolor": "@ink",
@@ -169,13 +167,32 @@ def forest_chart(ablation: Ablation) -> dict[str, Any]:
             "yaxis": {
                 "range": [len(arms) - 0.4, -0.6],
                 "tickvals": places,
-                "ticktext": [escape(shorten(f"over {arm.title}", 30)) for arm in arms],
+                "ticktext": [_tick(arm.title) for arm, _ in arms],
                 "showgrid": False,
                 "zeroline": False,
+                "ticklabelstandoff": 6,
             },
-            "margin": {"t": 8, "r": 24},
+            "margin": {"t": 4, "r": 24},
         },
     }
+
+
+def _whiskers(values: Sequence[float], spans: Sequence[tuple[float, float] | None], color: str) -> dict[str, Any]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [None if span is None else span[1] - value for span, value in zip(spans, values, strict=True)],
+        "arrayminus": [None if span is None else value - span[0] for span, value in zip(spans, values, strict=True)],
+        "color": color,
+        "thickness": 1.5,
+        "width": 5,
+    }
+
+
+def _tick(name: str) -> str:
+    """An axis label of at most two short lines."""
+    lines = textwrap.wrap(shorten(name, 40), 20)
+    return "<br>".join(escape(line) for line in lines[:2]) + ("…" if len(lines) > 2 else "")
 
 
 def curve_charts(history: pd.DataFrame) -> list[tuple[str, str, dict[str, Any]]]:

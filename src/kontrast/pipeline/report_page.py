@@ -1,7 +1,7 @@
 """The report as one HTML file: text first, charts drawn by an inlined plotly.js, nothing fetched from anywhere.
 
-The page allows itself no network at all, and no script but the two that are in it, by their hashes: whatever the texts of
-a data set hold, they stay texts.
+The page allows itself no network at all, and no script but the two that are in it, by their hashes: whatever the texts
+of a data set hold, they stay texts.
 """
 
 from __future__ import annotations
@@ -85,11 +85,11 @@ def _document(title: str, body: Html, charts: Mapping[str, Any]) -> str:
     )
     # Inert until the script above it runs it: the browser paints the text before it parses 5 MB of code.
     scripts = (
-        f'<script type="application/json" id="figures">{_json(charts)}</script>\n'
+        f'<script type="application/json" id="chart-data">{_json(charts)}</script>\n'
         f'<script type="text/plain" id="plotly-source">{plotly}</script>\n<script>{script}</script>'
     )
     if not charts:
-        scripts = f'<script type="application/json" id="figures">{{}}</script>\n<script>{script}</script>'
+        scripts = f'<script type="application/json" id="chart-data">{{}}</script>\n<script>{script}</script>'
     return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n{scripts}\n</body>\n</html>\n'
 
 
@@ -121,7 +121,7 @@ def _sha256(text: str) -> str:
 def _header(data: ReportData, nav: Html) -> Html:
     record = data.record
     name = f"{record.system} on {data.data_name}" if data.data_name else record.system
-    facts = [_when(record.started), f"seed {record.seed}", f"{record.preset} preset", record.device]
+    facts = [_when(record.started), f"seed {record.seed}", f"{record.preset} preset", f"on {record.device}"]
     if took := record.durations.get("train"):
         facts.append(f"trained in {_duration(took)}")
     paper = None
@@ -145,7 +145,12 @@ def _result(data: ReportData, charts: dict[str, Any]) -> Html | None:
     metrics = data.metrics
     if metrics is None or not metrics.test:
         return None
-    rows: dict[str, Mapping[str, float]] = {data.record.system: metrics.test, **metrics.baselines}
+    sign = -1 if metrics.higher_is_better else 1
+    ranked = sorted(
+        metrics.baselines, key=lambda name: (*_rank(metrics.baselines[name].get(metrics.primary), sign), name)
+    )
+    rows: dict[str, Mapping[str, float]] = {data.record.system: metrics.test}
+    rows |= {name: metrics.baselines[name] for name in ranked}
     bounds = {data.record.system: metrics.intervals.get("test", {}), **metrics.intervals}
     primary = metrics.primary
     chosen = [name for name in rows if primary in rows[name] and format_number(float(rows[name][primary])) != MISSING]
@@ -157,10 +162,14 @@ def _result(data: ReportData, charts: dict[str, Any]) -> Html | None:
         )
         texts = ", ".join(f"{name} {format_number(value)}" for name, value in zip(chosen, values, strict=True))
         chart = _chart("chart-result", None, f"{primary}: {texts}", f"{primary} on the test split.")
-    names = sorted({name for row in rows.values() for name in row}, key=lambda name: (name != primary, _natural(name)))
-    wide = "wide" if not chart or len(names) > 4 else None
+    # The primary metric first, then its family (recall@1, recall@5 ...), then the rest.
+    family = primary.split("@")[0]
+    names = sorted(
+        {name for row in rows.values() for name in row},
+        key=lambda name: (name != primary, name.split("@")[0] != family, _natural(name)),
+    )
     table = _metric_table(data.record.system, rows, bounds, metrics, names)
-    return tag("div", tag("div", table, class_=wide), chart, class_="side")
+    return tag("div", tag("div", table), chart, class_="side stacked" if len(names) > 4 else "side")
 
 
 def _metric_table(
@@ -227,20 +236,21 @@ def _ablation(ablation: Ablation | None, charts: dict[str, Any]) -> Html | None:
             )
         )
     heads = [
-        tag("th", name, scope="col", class_="number") for name in (ablation.metric, "gain of full", "95 % interval")
+        tag("th", name, scope="col", class_="number") for name in (ablation.metric, "full − this", "95 % interval")
     ]
     seeds = f"{len(ablation.seeds)} seeds" if len(ablation.seeds) != 1 else "one seed"
     table = _table(
-        tag("tr", tag("th", "arm", scope="col"), heads), lines, f"Same splits, {seeds}; gains are paired.", "Ablation"
+        tag("tr", tag("th", "arm", scope="col"), heads),
+        lines,
+        f"Same splits, {seeds}; differences are paired.",
+        "Ablation",
     )
     chart = None
     if any(arm.difference is not None for arm in ablation.arms):
         charts["chart-ablation"] = forest_chart(ablation)
-        note = "Gain of the full method over each arm with its 95 % interval; right of zero, the full method is better."
+        note = "Full method minus each arm, with its 95 % interval; right of zero, the full method is better."
         if not ablation.higher_is_better:
-            note = (
-                "Gain of the full method over each arm with its 95 % interval; left of zero, the full method is better."
-            )
+            note = "Full method minus each arm, with its 95 % interval; left of zero, the full method is better."
         chart = _chart("chart-ablation", None, ablation.sentence, note)
     return join(tag("p", ablation.sentence, class_="reading"), tag("div", tag("div", table), chart, class_="side"))
 
@@ -278,7 +288,7 @@ def _map(data: ReportData, charts: dict[str, Any]) -> Html | None:
         for name in methods
     ]
     toggle = tag("div", buttons, class_="choices methods needs-script", role="group", aria_label="Projection")
-    caption = f"{' or '.join(methods)} of the test embeddings: {count}{coloured}."
+    caption = f"{points.note}: {count}{coloured}."
     box = tag("div", id="chart-map", class_="chart waiting", role="img", aria_label=f"Scatter plot. {caption}")
     usage = "Hover for the row; drag to pan; click the map, then scroll to zoom; double-click to reset."
     return join(
@@ -321,7 +331,15 @@ def _figures(figures: Sequence[Figure], charts: dict[str, Any]) -> Html | None:
             body = tag("img", src=source, alt=f"{figure.title}: {figure.caption}")
         else:
             body = _frame_table(figure.table if figure.table is not None else pd.DataFrame(), figure.title)
-        boxes.append(tag("figure", tag("h3", figure.title), tag("figcaption", figure.caption), body, class_="wide"))
+        boxes.append(
+            tag(
+                "figure",
+                tag("h3", figure.title),
+                tag("figcaption", figure.caption),
+                body,
+                class_="full" if figure.table is not None else None,
+            )
+        )
     return tag("div", boxes, class_="charts") if boxes else None
 
 
@@ -335,7 +353,7 @@ def _frame_table(frame: pd.DataFrame, name: str) -> Html:
         for row in shown.itertuples(index=False, name=None)
     ]
     note = f"First {_TABLE_ROWS} of {len(frame):,} rows." if len(frame) > _TABLE_ROWS else None
-    return _table(tag("tr", head), lines, note, name)
+    return _table(tag("tr", head), lines, note, name, class_="tall" if len(shown) > 14 else None)
 
 
 def _config(data: ReportData) -> Html | None:
@@ -345,7 +363,8 @@ def _config(data: ReportData) -> Html | None:
     changed = [row for row in rows if row.changed]
     note = f"{len(rows)} options."
     if any(row.changed or row.doc for row in rows):
-        note = f"{len(rows)} options; {len(changed)} differ from the {data.record.preset} preset."
+        differ = "differs" if len(changed) == 1 else "differ"
+        note = f"{len(rows)} options; {len(changed)} {differ} from the {data.record.preset} preset."
     field = tag("input", type="search", id="config-search", autocomplete="off")
     return join(
         tag("p", note),
@@ -411,12 +430,12 @@ def _chart(name: str, title: str | None, alt: str, caption: str | None) -> Html:
 def _table(head: Html | None, lines: Sequence[Html], caption: str | None, name: str, class_: str | None = None) -> Html:
     table = tag(
         "table",
-        tag("caption", caption) if caption else None,
         tag("thead", head) if head else None,
         tag("tbody", lines),
         class_=class_,
     )
-    return tag("div", table, class_="scroll", tabindex="0", role="region", aria_label=name)
+    box = tag("div", table, class_=f"scroll {class_ or ''}".strip(), tabindex="0", role="region", aria_label=name)
+    return join(tag("p", caption, class_="soft"), box) if caption else box
 
 
 def _value(value: Any) -> Html:
@@ -458,6 +477,11 @@ def _best(values: Iterable[float | None], higher: bool | None) -> float | None:
         return None
     choose: Callable[[list[float]], float] = max if higher else min
     return choose(finite)
+
+
+def _rank(value: float | None, sign: int) -> tuple[bool, float]:
+    missing = value is None or format_number(float(value)) == MISSING
+    return missing, 0.0 if value is None or missing else sign * float(value)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

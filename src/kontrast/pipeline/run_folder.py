@@ -38,10 +38,20 @@ from numpy.typing import NDArray
 from kontrast.config import read_yaml
 from kontrast.errors import DataError
 from kontrast.files import content_hash, replacing, write_text
-from kontrast.pipeline.run_records import Ablation, Metrics, RunRecord, Status, plain
+from kontrast.pipeline.run_records import Ablation, AblationArm, Metrics, RunRecord, Status, plain
 
 if TYPE_CHECKING:  # the contract brings torch; reading a run needs none of it
     from kontrast.contract import Embeddings
+
+__all__ = [
+    "Ablation",
+    "AblationArm",
+    "Metrics",
+    "RunFolder",
+    "RunRecord",
+    "StoredEmbeddings",
+    "installed_versions",
+]
 
 HISTORY_KEYS = ("stage", "epoch", "step")
 _PARTS = (

@@ -1,9 +1,9 @@
 """The loop: a generic Lightning module around a `TrainableModel`. The only file that imports Lightning.
 
-Lightning sees one long pass over the batches that are still to come; epochs, cursor, validation, checkpoints and stopping
-are kept here. So a resumed run is simply a shorter pass with other counters. Restoring Lightning's own loops instead
-would mean to load state into several dozen private counters whose meaning shifts between releases, and its epoch end is
-entered again after a resume at exactly that point.
+Lightning sees one long pass over the batches that are still to come; epochs, cursor, validation, checkpoints and
+stopping are kept here. So a resumed run is simply a shorter pass with other counters. Restoring Lightning's own loops
+instead would mean to load several dozen private counters whose meaning shifts between releases, with an order of hooks
+that differs by where in an epoch the checkpoint fell.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as lightning
 import numpy as np
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -94,6 +95,8 @@ def fit(
         loop = _Loop(stage, config, total_steps, state, rows, checkpoint, folder, fingerprint, work)
         try:
             trainer.fit(loop)
+        except SIGTERMException:
+            raise SystemExit(128 + signal.SIGTERM) from None
         except SystemExit:
             # Lightning ends the process on Ctrl-C; a library must not.
             if trainer.interrupted:
@@ -162,8 +165,7 @@ class _Loop(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         if self._restored is not None:
-            optimiser = self.optimizers(use_pl_optimizer=False)
-            unpack_optimiser(optimiser, self._restored.optimiser or {}, self._restored.state["optimiser"])
+            unpack_optimiser(self._optimiser, self._restored.optimiser or {}, self._restored.state["optimiser"])
             self.trainer.precision_plugin.load_state_dict(self._restored.state["precision"])
             self._restored = None
         for logger in self.trainer.loggers:
@@ -176,9 +178,8 @@ class _Loop(lightning.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         state = self.state
         seed_everything(self.stage.seed, self.stage.name, "step", state.step, self.global_rank)
-        optimiser = self.optimizers(use_pl_optimizer=False)
         factor = self.stage.optimiser.factor(state.step, self.total_steps)
-        self._learning_rate = set_learning_rate(optimiser, factor)
+        self._learning_rate = set_learning_rate(self._optimiser, factor)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         progress = self._progress()
@@ -206,12 +207,15 @@ class _Loop(lightning.LightningModule):
             values = self._collect()
         if logs:
             self._add("step", values)
-        self.work.advance(note=f"epoch {state.epoch + 1}/{self.stage.epochs}", **values)
-        if epoch_ends or last:
-            self._end_epoch(last)
+        metrics = self._end_epoch(last) if epoch_ends or last else {}
+        self._show(values, metrics)
         if epoch_ends:
             state.epoch, state.index = state.epoch + 1, 0
         if saves:
+            self._save()
+        elif self.trainer.received_sigterm and self.trainer.world_size == 1:
+            # The machine is being taken away, and Lightning ends the run after this step.
+            self._collect()
             self._save()
         if state.stopped:
             self.trainer.should_stop = True
@@ -223,6 +227,12 @@ class _Loop(lightning.LightningModule):
             # Buffers such as running statistics are each rank's own until the next step; there is none.
             for tensor in [*self.stage.model.parameters(), *self.stage.model.buffers()]:
                 torch.distributed.broadcast(tensor.detach(), src=0)
+
+    @property
+    def _optimiser(self) -> torch.optim.Optimizer:
+        optimiser = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimiser, torch.optim.Optimizer)
+        return optimiser
 
     # -- loss terms --------------------------------------------------------------------------------------------------
 
@@ -261,10 +271,11 @@ class _Loop(lightning.LightningModule):
             columns = {"loss": total, **{f"loss/{name}": next(numbers) for name in names}}
             odd = [name for name in names if not math.isfinite(columns[f"loss/{name}"])]
             if odd or not math.isfinite(total):
-                what = f"loss term '{odd[0]}' is {columns[f'loss/{odd[0]}']}" if odd else f"the weighted loss is {total}"
+                what = f"loss term '{odd[0]}'" if odd else "the weighted loss"
+                value = columns[f"loss/{odd[0]}"] if odd else total
                 raise KontrastError(
-                    f"stage '{self.stage.name}', step {first + offset}: {what}; lower the learning rate (it is "
-                    f"{self._learning_rate:g}), set gradient_clip, or look for values in the data that are not finite."
+                    f"stage '{self.stage.name}', step {first + offset + 1}: {what} is {value}; lower the learning rate (it "
+                    f"is {self._learning_rate:g}), set gradient_clip, or look for values in the data that are not finite."
                 )
             for column, value in columns.items():
                 self.state.sums[column] = self.state.sums.get(column, 0.0) + value
@@ -289,7 +300,7 @@ class _Loop(lightning.LightningModule):
 
     # -- end of an epoch ---------------------------------------------------------------------------------------------
 
-    def _end_epoch(self, last: bool) -> None:
+    def _end_epoch(self, last: bool) -> dict[str, float]:
         state = self.state
         means = {column: state.sums[column] / state.counts[column] for column in state.sums}
         state.sums, state.counts = {}, {}
@@ -300,10 +311,15 @@ class _Loop(lightning.LightningModule):
             self._spent["validating"] += time.perf_counter() - started
             if self.stage.monitor is not None:
                 self._select(metrics, self.stage.monitor)
-            self.work.show(values=metrics)
         self._add("epoch", {**means, **{f"valid/{name}": value for name, value in metrics.items()}})
         for logger in self.trainer.loggers:
             logger.save()
+        return metrics
+
+    def _show(self, values: Mapping[str, float], metrics: Mapping[str, float]) -> None:
+        # With one term alone it is the loss.
+        shown = {name.removeprefix("loss/"): values[name] for name in (values if len(values) > 2 else list(values)[:1])}
+        self.work.advance(note=f"epoch {self.state.epoch + 1}/{self.stage.epochs}", values={**shown, **metrics})
 
     def _validate(self, validate: Callable[[], Mapping[str, float]]) -> dict[str, float]:
         metrics: dict[str, float] = {}
@@ -339,10 +355,14 @@ class _Loop(lightning.LightningModule):
     def _save(self) -> None:
         started = time.perf_counter()
         if self.folder is not None and self.global_rank == 0:
-            tensors, values = pack_optimiser(self.optimizers(use_pl_optimizer=False))
-            precision = self.trainer.precision_plugin.state_dict()
-            state = {"finished": False, "loop": asdict(self.state), "fingerprint": self.fingerprint, "optimiser": values,
-                     "precision": precision}  # fmt: skip
+            tensors, values = pack_optimiser(self._optimiser)
+            state = {
+                "finished": False,
+                "loop": asdict(self.state),
+                "fingerprint": self.fingerprint,
+                "optimiser": values,
+                "precision": self.trainer.precision_plugin.state_dict(),
+            }
             self.folder.save(self.state.step, Checkpoint(state, pack(self.stage.model), tensors, self.best, self.rows))
         self.trainer.strategy.barrier("checkpoint")
         self._spent["saving"] += time.perf_counter() - started
@@ -442,7 +462,7 @@ def _trainer(stage: Stage, config: TrainerConfig, state: LoopState) -> lightning
             devices=config.devices,
             strategy=config.strategy,
             num_nodes=config.num_nodes,
-            precision=config.precision,
+            precision=cast(Any, config.precision),
             deterministic=config.deterministic,
             gradient_clip_val=config.gradient_clip,
             max_epochs=1,

@@ -56,7 +56,7 @@ class Batches(Protocol):
         """Number of global batches of an epoch."""
         ...
 
-    def get(self, epoch: int, index: int, shard: Shard = Shard()) -> Any:  # noqa: B008 - frozen
+    def get(self, epoch: int, index: int, shard: Shard = Shard()) -> Any:
         """The part of global batch `index` of `epoch` that `shard` computes: CPU tensors in a dict, tuple or dataclass.
 
         Raises:
@@ -88,7 +88,7 @@ class IndexedBatches:
         """Number of global batches of an epoch."""
         return self.sampler.count(epoch)
 
-    def rows(self, epoch: int, index: int, shard: Shard = Shard()) -> Indices:  # noqa: B008 - frozen
+    def rows(self, epoch: int, index: int, shard: Shard = Shard()) -> Indices:
         """The rows of `shard` in a global batch.
 
         Raises:
@@ -111,7 +111,7 @@ class IndexedBatches:
             )
         return rows
 
-    def get(self, epoch: int, index: int, shard: Shard = Shard()) -> Any:  # noqa: B008 - frozen
+    def get(self, epoch: int, index: int, shard: Shard = Shard()) -> Any:
         """The part of a global batch that `shard` computes; raises what `rows` raises."""
         rows = self.rows(epoch, index, shard)
         return self.collate(rows, numpy_rng(self.seed, "batch", epoch, index, shard.rank))

@@ -2,13 +2,15 @@
 
 ::
 
-    checkpoints/<stage>/step-00000123/    model.safetensors      every parameter and buffer of the model
-                                          optimiser.safetensors  its tensors, such as Adam's averages
-                                          best.safetensors       the selected weights so far, if weights are selected
-                                          history.jsonl          the rows so far
-                                          state.json             cursor, counters, options of the optimiser, fingerprint,
-                                                                 format version, size and checksum of the other files
-    checkpoints/<stage>/final/            the same without an optimiser: the stage is finished
+    checkpoints/<stage>/step-00000123/
+        model.safetensors      every parameter and buffer of the model
+        optimiser.safetensors  the optimiser's tensors, such as Adam's averages
+        best.safetensors       the selected weights so far, if weights are selected
+        history.jsonl          the rows so far
+        state.json             format version, cursor, counters, options of the optimiser, state of the loss scaler,
+                               fingerprint, size and checksum of every file
+    checkpoints/<stage>/final/
+        the same without an optimiser: the stage is finished
 
 There are no states of random generators in it: the trainer seeds them at each step from (seed, stage, step), so the
 cursor is their state.
@@ -140,8 +142,11 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
             if tensors is not None:
                 save_file(tensors, folder / f"{name}.safetensors")
         (folder / "history.jsonl").write_text(History(checkpoint.rows).to_jsonl(), encoding="utf-8")
-        files = {file.name: {"bytes": file.stat().st_size, "crc32": _checksum(file)} for file in sorted(folder.iterdir())}
+        files = {
+            file.name: {"bytes": file.stat().st_size, "crc32": _checksum(file)} for file in sorted(folder.iterdir())
+        }
         state = {"format": FORMAT, "files": files, **checkpoint.state}
+        state["crc32"] = _seal(state)
         (folder / "state.json").write_text(json.dumps(state, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         # A rename may reach the disk before the bytes it names; after a power cut that would be a whole-looking wreck.
         for file in folder.iterdir():
@@ -159,13 +164,15 @@ def read(path: Path) -> Checkpoint:
     try:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
         if not isinstance(state, dict) or not isinstance(state.get("files"), dict):
-            raise ValueError("state.json is not of a checkpoint")
+            raise ValueError("state.json is not that of a checkpoint")
         if state.get("format") != FORMAT:
             raise CheckpointError(
                 f"has checkpoint format {state.get('format')!r}, this version of kontrast reads format {FORMAT}",
                 file=path,
                 mend="resume with the version that wrote it, or train anew in another directory",
             )
+        if state.pop("crc32", None) != _seal(state):
+            raise ValueError("state.json has changed since it was written")
         for name, facts in state["files"].items():
             if (path / name).stat().st_size != facts["bytes"] or _checksum(path / name) != facts["crc32"]:
                 raise ValueError(f"{name} has changed since it was written")
@@ -198,7 +205,9 @@ def unpack(model: nn.Module, tensors: Mapping[str, Tensor], file: Path | None = 
     if own.keys() != tensors.keys():
         odd = sorted(own.keys() ^ tensors.keys())
         side = "the model lacks" if odd[0] in tensors else "it lacks"
-        raise CheckpointError(f"is of another model: {side} '{odd[0]}'", file=file, mend="use the options it was made with")
+        raise CheckpointError(
+            f"is of another model: {side} '{odd[0]}'", file=file, mend="use the options it was made with"
+        )
     for name, tensor in tensors.items():
         mine = own[name]
         if mine.shape == tensor.shape and mine.dtype == tensor.dtype:
@@ -230,7 +239,9 @@ def pack_optimiser(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor],
     return tensors, {"plain": plain, "param_groups": state["param_groups"]}
 
 
-def unpack_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+def unpack_optimiser(
+    optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]
+) -> None:
     """Puts back what `pack_optimiser` returned."""
     state: dict[int, dict[str, Any]] = {}
     for name, tensor in tensors.items():
@@ -253,6 +264,10 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def _has(state: Mapping[str, Any], name: str) -> bool:
     return f"{name}.safetensors" in state["files"]
+
+
+def _seal(state: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(state, sort_keys=True).encode())
 
 
 def _checksum(file: Path) -> int:

@@ -72,7 +72,7 @@ class OptimiserConfig(BaseConfig):
     """How weights are updated, and how the learning rate changes over the stage.
 
     The learning rate is a pure function of the step: a linear warm-up over the first `warmup` of the steps, then
-    `schedule` down to `final` times the learning rate at the last step.
+    `schedule` towards `final` times the learning rate at the end.
     """
 
     name: Literal["adamw", "adam", "sgd"] = param("adamw", "the update rule")

@@ -59,8 +59,6 @@ class Stage:
             raise ValueError(f"the name of a stage has letters, digits, hyphens and underscores, got '{self.name}'")
         if self.epochs < 1:
             raise ConfigError(f"stage '{self.name}' needs at least 1 epoch, got {self.epochs}.")
-        if self.monitor is not None and self.validate is None:
-            raise ValueError(f"stage '{self.name}' monitors '{self.monitor}' but does not validate")
 
 
 def run_stage(stage: Stage, trainer: TrainerConfig | None = None) -> History:
@@ -85,6 +83,8 @@ def run_stage(stage: Stage, trainer: TrainerConfig | None = None) -> History:
         KontrastError: if a loss is not finite; the message names the stage, the step and the term.
     """
     trainer = trainer or TrainerConfig()
+    if stage.monitor is not None and stage.validate is None:
+        raise ValueError(f"stage '{stage.name}' monitors '{stage.monitor}' but does not validate")
     if trainer.patience is not None and stage.monitor is None and stage.validate is not None:
         raise ConfigError(f"option 'patience' needs a metric to monitor, and stage '{stage.name}' monitors none.")
     folder = None
@@ -125,7 +125,7 @@ def _train(
         say(f"stage '{stage.name}' goes on after step {state.step} of {total_steps}.")
     if state.step < total_steps and not state.stopped:
         stage.model.train()
-        with task(stage.name, total_steps, done=state.step, lines=min(10, stage.epochs)) as work:
+        with task(stage.name, total_steps, done=state.step) as work:
             best = fit(
                 stage, trainer, total_steps=total_steps, state=state, rows=rows, checkpoint=checkpoint, folder=folder,
                 fingerprint=fingerprint, work=work,
@@ -141,7 +141,7 @@ def _train(
             facts = {"finished": True, "fingerprint": fingerprint, "step": state.step,
                      "best": state.best, "best_step": state.best_step}  # fmt: skip
             write(folder.final_path, Checkpoint(facts, pack(stage.model), rows=rows))
-        if torch.distributed.is_initialized():
+        if _distributed():
             torch.distributed.barrier()
     return History(rows)
 
@@ -183,7 +183,7 @@ def _restore(
 def _fingerprint(stage: Stage, trainer: TrainerConfig, total_steps: int) -> dict[str, str]:
     """What must be equal for a resumed run to end as the uninterrupted one; by name, for the sake of the message."""
     tensors = [*stage.model.named_parameters(), *stage.model.named_buffers()]
-    layout = "".join(f"{name} {tuple(tensor.shape)} {tensor.dtype} {tensor.requires_grad}\n" for name, tensor in tensors)
+    layout = str([(name, tuple(tensor.shape), tensor.dtype, tensor.requires_grad) for name, tensor in tensors])
     describe = getattr(stage.batches, "fingerprint", None)
     return {
         "seed": str(stage.seed),
@@ -201,14 +201,18 @@ def _fingerprint(stage: Stage, trainer: TrainerConfig, total_steps: int) -> dict
 
 
 def _rank() -> int:
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+    return torch.distributed.get_rank() if _distributed() else 0
+
+
+def _distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 @contextmanager
 def _generators_kept() -> Generator[None]:
     """Leaves the global generators as they were: training should not decide what its caller draws next."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - it is the global one that is meant
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices):
         try:
             yield

@@ -33,8 +33,10 @@ class Progress:
 class TrainableModel(nn.Module):
     """A model that the trainer can train.
 
-    Everything that changes during training is a parameter or a buffer: a queue and its pointer, a momentum copy, running
-    statistics, a learned temperature. A plain Python attribute is not in the checkpoint, and a resumed run forgets it.
+    Everything that changes during training is a parameter or a buffer: a queue and its pointer, a momentum copy,
+    running statistics, a learned temperature. A plain Python attribute is not in the checkpoint, and a resumed run
+    forgets it. The trainer switches the whole model to training mode; what must stay in evaluation mode, such as a
+    frozen backbone's batch norm, is kept there by overriding `train`.
     """
 
     @abstractmethod
@@ -50,7 +52,8 @@ class TrainableModel(nn.Module):
     def losses(self, encoded: Mapping[str, Tensor], batch: Any, progress: Progress) -> Mapping[str, Tensor]:
         """The loss terms of a batch, before they are weighted.
 
-        A queue takes in the batch here, after its loss was computed from a copy of it (the backward pass is still to come).
+        A queue takes in the batch here, after the loss was computed from a copy of it: the backward pass is still to
+        come.
 
         Returns:
             Scalars by name. Their sum, each times its weight in the stage, is minimised.

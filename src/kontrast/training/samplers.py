@@ -1,7 +1,7 @@
 """Which rows share a batch, as pure functions of (seed, epoch).
 
-Every sampler here computes a whole epoch with array operations; none loops over rows. ``count(epoch)`` equals the number
-of batches that ``batches(epoch)`` returns: ranks that disagree about it would wait for each other forever.
+Every sampler here computes a whole epoch with array operations; none loops over rows. ``count(epoch)`` equals the
+number of batches that ``batches(epoch)`` returns: ranks that disagree about it would wait for each other forever.
 """
 
 from __future__ import annotations
@@ -103,10 +103,10 @@ class ShuffledSampler(_Batched):
 class GroupedSampler(_Batched):
     """Random batches in which rows of one group do not meet.
 
-    Two rows with the same answer, patient or song are false negatives of each other. They are dealt out: rows are laid in
-    a line, group by group in random order, and row p goes to batch p modulo the number of batches. Rows of a group are
-    neighbours in the line, so they meet only if the group has more rows than there are batches, and then as rarely as
-    that number of batches allows.
+    Two rows with the same answer, patient or song are false negatives of each other. They are dealt out: rows are laid
+    in a line, group by group in random order, and row p goes to batch p modulo the number of batches. Rows of a group
+    are neighbours in the line, so they meet only if the group has more rows than there are batches, and then as rarely
+    as that number of batches allows.
 
     Batch sizes differ by at most one row instead of one last batch taking what is left.
 
@@ -115,8 +115,9 @@ class GroupedSampler(_Batched):
         batch_size: largest size of a batch.
         seed: seed of the order.
         drop_last: use ``rows // batch_size`` full batches; the rows left out change with the epoch.
-        surplus: what becomes of a group with more rows than there are batches: "share" lets some of its rows meet; "rest"
-            leaves its surplus rows, others in each epoch, out of the epoch, so that no two ever meet.
+        surplus: what becomes of a group with more rows than there are batches: "share" lets some of its rows meet;
+            "rest" leaves its surplus rows, others in each epoch, out of the epoch, so that no two ever meet and
+            batches are smaller.
     """
 
     def __init__(
@@ -195,12 +196,12 @@ class BucketedSampler(_Batched):
 
 
 class BalancedSampler(Sampler):
-    """Batches of `classes_per_batch` classes with `rows_per_class` rows each, for objectives that need positives by class.
+    """Batches of some classes with equally many rows each, for objectives whose positives share a class.
 
-    Classes are dealt from a shuffled deck, reshuffled when too few are left, so classes take turns whatever their size and
-    are distinct within a batch. The rows of a class are dealt likewise. An epoch has about as many rows as the data set:
-    rows of rare classes come several times in it, and not all rows of frequent classes come. A class with fewer than
-    `rows_per_class` rows repeats rows within a batch.
+    Classes are dealt from a shuffled deck, reshuffled when too few are left, so classes take turns whatever their size
+    and are distinct within a batch. The rows of a class are dealt likewise. An epoch has about as many rows as the data
+    set: rows of rare classes come several times in it, and not all rows of frequent classes come. A class with fewer
+    than `rows_per_class` rows repeats rows within a batch.
 
     Args:
         labels: (rows,) class of each row: integers or strings.

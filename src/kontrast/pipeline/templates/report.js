@@ -3,11 +3,13 @@
 (function () {
   const $ = (id) => document.getElementById(id);
   const root = document.documentElement;
-  const figures = JSON.parse($("figures").textContent);
+  const figures = JSON.parse($("chart-data").textContent);
   const narrow = window.matchMedia("(max-width: 600px)");
-  const touch = window.matchMedia("(pointer: coarse)").matches;
+  const touch = window.matchMedia("(hover: none), (pointer: coarse)").matches;
   const config = {
-    responsive: true, displaylogo: false, showTips: false,
+    responsive: true, displaylogo: false, showTips: false, displayModeBar: touch ? false : "hover",
+    // The data stay on this machine: no button that uploads a chart.
+    showSendToCloud: false, showLink: false, plotlyServerURL: "",
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "toggleSpikelines"],
   };
   let style = getComputedStyle(root);
@@ -25,6 +27,7 @@
   function template() {
     const axis = {
       gridcolor: colour("@grid"), linecolor: colour("@line"), zerolinecolor: colour("@line"), automargin: true,
+      exponentformat: "e",
       title: { standoff: 8, font: { size: 13 } }, tickfont: { size: 12 },
     };
     const scene = { ...axis, backgroundcolor: "rgba(0,0,0,0)" };
@@ -78,11 +81,15 @@
       uirevision: method,
       xaxis: axis, yaxis: { ...axis, scaleanchor: method === "PCA" ? "x" : undefined },
     };
-    return { data, layout, config: { ...config, scrollZoom: true } };
+    return { data, layout, config: { ...config, scrollZoom: true, displayModeBar: true } };
   }
 
   function resolved(spec) {
-    const figure = spec.methods ? mapFigure(spec) : { data: spec.data, layout: spec.layout || {}, config };
+    const figure = spec.methods ? mapFigure(spec) : { data: spec.data, layout: { height: 420, ...spec.layout }, config };
+    if (spec.plain) {
+      figure.layout.dragmode = false;
+      figure.config = { ...config, displayModeBar: false };
+    }
     const layout = { ...themed(figure.layout), template: template(), autosize: true };
     delete layout.width;
     return { data: themed(figure.data), layout, config: figure.config };

@@ -9,18 +9,9 @@ from kontrast.config import BaseConfig, param
 from kontrast.contract import SystemConfig
 from kontrast.encoders import ImageEncoderConfig, TextEncoderConfig, VectorEncoderConfig
 from kontrast.training import OptimiserConfig
-from kontrast.views import ImageViewConfig, TextViewConfig, VectorViewConfig
 
 CLIP = "arXiv 2103.00020, table 18 and section 2.5"
 Kind = Literal["auto", "text", "vector", "image"]
-
-
-class ViewsConfig(BaseConfig):
-    """How two views of one cell are made, when there is no right-hand column."""
-
-    text: TextViewConfig = param(TextViewConfig, "views of texts")
-    vector: VectorViewConfig = param(VectorViewConfig, "views of vectors")
-    image: ImageViewConfig = param(ImageViewConfig, "views of images")
 
 
 class PairsConfig(SystemConfig):
@@ -57,7 +48,6 @@ class PairsConfig(SystemConfig):
         "auto", "rows of a batch: grouped keeps equal values apart, bucketed puts similar lengths together; auto: grouped"
         " where values repeat, else shuffled",
     )  # fmt: skip
-    views: ViewsConfig = param(ViewsConfig, "views, when there is no right-hand column")
 
     top_k: int = param(10, "answers that predict gives for each row", ge=1)
     corpus: Path | None = param(None, "table whose right-hand column predict searches; none: that of the training data")

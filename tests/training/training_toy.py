@@ -27,7 +27,9 @@ class Toy(TrainableModel):
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.encoder = nn.Sequential(nn.Linear(WIDTH, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.3), nn.Linear(12, 4))
+            self.encoder = nn.Sequential(
+                nn.Linear(WIDTH, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.3), nn.Linear(12, 4)
+            )
         self.momentum = copy.deepcopy(self.encoder).requires_grad_(False)
         self.log_temperature = nn.Parameter(torch.tensor(-1.0))
         self.register_buffer("queue", torch.zeros(24, 4))

@@ -1,0 +1,60 @@
+"""Bringing an objective's inputs into the form and precision in which they are computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kontrast.ops.settings import Products
+
+# Beyond this largest possible |s|, float32 products would leave errors of 1e-5 and more in exp(s).
+FLOAT64_ABOVE = 256.0
+
+# Rounding rows to bf16 leaves about |s| 2⁻⁹ d^(−½) of error in a logit; "bf16" means bf16 up to this much of it.
+BF16_LOGIT_ERROR = 1.25e-2
+
+
+def working_inputs(
+    rows: Sequence[Tensor | None], temperature: float | Tensor, *, normalize: bool, products: Products
+) -> tuple[list[Tensor | None], Tensor, Products]:
+    """Rows, temperature and products as they will be computed.
+
+    Args:
+        rows: anchors first, then candidates and further negatives (or None), each (..., d) float32 or float64. With
+            nothing else the anchors are their own candidates.
+        temperature: positive, a float or a tensor of one element.
+        normalize: whether to divide rows by their length.
+        products: what the caller asks for.
+
+    Returns:
+        The rows and the temperature, in float64 where ‖a‖‖c‖/T can exceed `FLOAT64_ABOVE`, and the products:
+        "bf16" becomes "fp32" where bf16 rows would leave more than `BF16_LOGIT_ERROR` in a logit.
+
+    Raises:
+        ValueError: if the temperature is not one positive number or the products are unknown.
+    """
+    if products not in ("fp32", "bf16"):
+        raise ValueError(f"products is 'fp32' or 'bf16', got {products!r}")
+    if normalize:
+        rows = [None if x is None else F.normalize(x, dim=-1) for x in rows]
+    anchors = rows[0]
+    assert anchors is not None
+    t = temperature if isinstance(temperature, Tensor) else torch.tensor(temperature, dtype=torch.float64)
+    if t.numel() != 1 or not bool(t > 0):
+        raise ValueError(f"temperature must be one positive number, got {temperature!r}")
+    t = t.reshape(()).to(anchors.device)
+    largest = _largest_logit([x for x in rows if x is not None], t)
+    if largest * 2**-9 / math.sqrt(max(anchors.shape[-1], 1)) > BF16_LOGIT_ERROR:
+        products = "fp32"
+    kind = torch.float64 if largest > FLOAT64_ABOVE else anchors.dtype
+    return [None if x is None else x.to(kind) for x in rows], t.to(kind), products
+
+
+def _largest_logit(rows: list[Tensor], t: Tensor) -> float:
+    with torch.no_grad():
+        lengths = [float(x.norm(dim=-1).max()) if x.numel() else 0.0 for x in rows]
+        return lengths[0] * max(lengths[1:] or lengths) / float(t)

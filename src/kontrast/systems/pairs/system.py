@@ -1,0 +1,299 @@
+"""System: the estimator over two columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kontrast.contract import Card, Embeddings, Figure, Measurement, System
+from kontrast.data.splits import Splits, split_table
+from kontrast.data.tables import ColumnKind, Table, read_table
+from kontrast.encoders import Encoder, EncoderConfig, TextEncoder, build_encoder, encode_rows, resolve_encoder
+from kontrast.errors import DataError
+from kontrast.extras import installed
+from kontrast.evaluation.leaks import LeakReport, check_leaks
+from kontrast.evaluation.lexical import bm25_values
+from kontrast.evaluation.retrieval import RetrievalValues, retrieval_values
+from kontrast.randomness import derive_seed, numpy_rng
+from kontrast.systems.pairs.config import PairsConfig
+from kontrast.systems.pairs.corpus import Corpus
+from kontrast.systems.pairs.example import write_example_pairs
+from kontrast.systems.pairs.figures import pair_figures
+from kontrast.systems.pairs.model import PairsModel
+from kontrast.systems.pairs.views import PairBatches, PairTable, Queries, Side, View, read_pairs
+from kontrast.training import Stage
+
+KS = (1, 5, 10)
+
+
+class Pairs(System[PairsConfig, PairTable]):
+    """Contrastive learning between two columns of a table, or between views of one.
+
+    Retrieval is measured from left to right on the test part: queries are its distinct left cells, candidates its distinct
+    right cells, and every row says that its right cell is an answer to its left one.
+    """
+
+    card: ClassVar[Card] = Card(
+        name="pairs",
+        title="any two columns of your own table, or views of one",
+        summary=(
+            "Two encoders bring the two cells of a row together and keep cells of different rows apart (the symmetric "
+            "softmax objective of CLIP over a batch). Text, numeric vectors and images in any combination. The result is a "
+            "search engine from one column to the other and an embedding of both; with one column, of its cells."
+        ),
+        task="retrieval",
+        modalities=("text", "vector", "image"),
+        formats=(
+            "parquet, CSV, TSV or JSONL with two columns (text, numeric vectors as lists, image paths) and, if you like, "
+            "split, id, group and label columns",
+            "plain .txt: one text per line, learned from views",
+        ),
+        primary_metric="recall@10",
+        higher_is_better=True,
+        ablation="contrastive training (the encoders as they were at the start)",
+        null_control="which right-hand cell stands beside which left one in training",
+        unit="queries",
+        arxiv="2103.00020",
+        citation="Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021",
+        extras=("text", "images"),
+    )
+    Config = PairsConfig
+    smoke: ClassVar[dict[str, Any]] = {
+        "epochs": 12,
+        "batch_size": 64,
+        "text": {"dim": 64, "vocab_size": 1000},
+        "optimiser": {"learning_rate": 1e-2},
+    }
+    exports: ClassVar[tuple[str, ...]] = ("sentence-transformers",)
+    answer_options: ClassVar[tuple[str, ...]] = ("top_k", "corpus", "search")
+
+    # ---- data ----------------------------------------------------------------------------------------------------
+
+    def read(self, path: str | Path, *, purpose: Literal["train", "predict"] = "train") -> PairTable:
+        return read_pairs(path, self.config, purpose, getattr(self, "facts_", {}))
+
+    @classmethod
+    def write_example(cls, path: str | Path) -> Path:
+        return write_example_pairs(path)
+
+    def split(self, data: PairTable) -> Splits[PairTable]:
+        keys = [data.left] if data.right is None else [data.left, data.right]
+        parts = split_table(
+            data.table, keys, group=data.group, seed=self.config.split_seed, require=("train", "test")
+        )  # fmt: skip
+        return parts.map(lambda table: PairTable(table, data.left, data.right, data.kinds, data.id, data.group, data.label))
+
+    def size(self, data: PairTable) -> int:
+        return len(data)
+
+    def take(self, data: PairTable, rows: Sequence[int] | npt.NDArray[Any]) -> PairTable:
+        return data.take(rows)
+
+    def permuted(self, data: PairTable, seed: int) -> PairTable:
+        order = numpy_rng(seed, "permuted truth").permutation(len(data))
+        return data.with_right_from(order)
+
+    def chance(self, data: PairTable) -> float:
+        candidates = len(set(data.keys("right")))
+        return min(10, candidates) / candidates
+
+    def leaks(self, train: PairTable, test: PairTable) -> LeakReport:
+        sides: tuple[Side, ...] = ("left",) if test.right is None else ("left", "right")
+        fields = [{data.column(side): data.cells(side) for side in sides} for data in (train, test)]
+        groups = [test.group] if test.group is not None else []
+        for data, values in zip((train, test), fields):
+            values.update({name: data.table.ids(name) for name in groups})
+        return check_leaks(*fields, groups=groups)
+
+    # ---- learning ------------------------------------------------------------------------------------------------
+
+    def learn_facts(self, train: PairTable) -> dict[str, Any]:
+        left_kind = train.kinds[train.left]
+        right_kind = train.kinds[train.column("right")]
+        shared = train.right is None or (self.config.share and left_kind == right_kind)
+        if left_kind == right_kind == "text":
+            # One vocabulary serves both sides, so that words mean the same on either.
+            texts = [*train.cells("left"), *(train.cells("right") if train.right is not None else [])]
+            left = self._encoder("text", texts, "left")
+            right = left if shared else self._encoder("text", texts, "right")
+        else:
+            left = self._encoder(left_kind, train.cells("left"), "left")
+            right = left if shared else self._encoder(right_kind, train.cells("right"), "right")
+        self._fresh = (left, right)
+        return {
+            "left": train.left,
+            "right": train.right,
+            "left_kind": left_kind,
+            "right_kind": right_kind,
+            "shared": shared,
+            "left_encoder": left.structure(),
+            "right_encoder": None if shared else right.structure(),
+        }
+
+    def _encoder(self, kind: ColumnKind, cells: Any, side: Side) -> Encoder:
+        sections = EncoderConfig(text=self.config.text, vector=self.config.vector, image=self.config.image)
+        seed = derive_seed(self.config.seed, side)
+        return resolve_encoder("vector" if kind == "number" else kind, cells, sections, seed=seed)
+
+    def build(self, facts: dict[str, Any]) -> PairsModel:
+        fresh: tuple[Encoder, Encoder] | None = self.__dict__.pop("_fresh", None)
+        if fresh is not None:
+            return PairsModel(*fresh, self.config)
+        left = build_encoder(facts["left_encoder"])
+        right = left if facts["shared"] else build_encoder(facts["right_encoder"])
+        return PairsModel(left, right, self.config)
+
+    def stages(self, train: PairTable, valid: PairTable | None) -> Iterator[Stage]:
+        config = self.config
+        if len(train) < 2:
+            raise DataError("there is one training row", file=train.table.path, mend="contrast needs at least two rows")
+        if config.contrast == "off":
+            return
+        view = self._view() if train.right is None else None
+        batches = PairBatches(train, self.model_.left.encoder, self.model_.right.encoder, config, view)
+        yield Stage(
+            name="contrast",
+            model=self.model_,
+            batches=batches.stream(config.seed),
+            epochs=config.epochs,
+            optimiser=config.optimiser,
+            seed=config.seed,
+            validate=partial(self._validate, valid) if valid is not None and len(valid) > 1 else None,
+            monitor="mrr" if valid is not None and len(valid) > 1 else None,
+            mode="max",
+        )
+
+    def _validate(self, valid: PairTable) -> dict[str, float]:
+        return self.retrieval(valid).means()
+
+    def _view(self) -> View:
+        return make_view(self.facts_["left_kind"], self.config.views.model_dump())
+
+    def finish(self, train: PairTable, valid: PairTable | None) -> None:
+        self.corpus_ = self._corpus_of(train if valid is None else train.joined(valid))
+
+    # ---- use -----------------------------------------------------------------------------------------------------
+
+    def embed(self, data: PairTable) -> Embeddings:
+        """Vectors of the left cells, then of the right ones where `data` has them; unit length, float32."""
+        self.check_fitted()
+        sides: tuple[Side, ...] = ("left",) if data.right is None else ("left", "right")
+        vectors = np.concatenate([self.vectors(data, side) for side in sides])
+        kinds = [data.column(side) for side in sides for _ in range(len(data))]
+        columns: dict[str, Sequence[Any]] = {"text": [word for side in sides for word in data.words(side)]}
+        label = "side" if len(sides) == 2 else None
+        if len(sides) == 2:
+            columns["side"] = kinds
+        for name in (data.group, data.label):
+            if name is not None:
+                columns[name] = data.table.ids(name) * len(sides)
+                label = name
+        return Embeddings(vectors, data.ids() * len(sides), kinds, columns, label=label, hover="text")
+
+    def vectors(self, data: PairTable, side: Side, view: int | None = None) -> npt.NDArray[np.float32]:
+        tower = self.model_.left if side == "left" else self.model_.right
+        rows = tower.encoder.prepare(data.cells(side))
+        if view is not None:
+            rows = self._view().each(rows, [numpy_rng(self.config.seed, "view", view, key) for key in data.keys(side)])
+        return encode_rows(tower.encoder, rows, head=tower.head)
+
+    def predict(self, data: PairTable) -> pd.DataFrame:
+        """The `top_k` nearest right-hand cells of each row: id, query, rank, answer_id, answer, score (cosine)."""
+        self.check_fitted()
+        corpus = self.corpus_ if self.config.corpus is None else self._read_corpus(self.config.corpus)
+        index = corpus.index(self.config.search)
+        scores, found = index.search(self.vectors(data, "left"), self.config.top_k)
+        width = found.shape[1]
+        hits = found.ravel()
+        return pd.DataFrame(
+            {
+                "id": np.repeat(data.ids(), width),
+                "query": np.repeat(data.words("left"), width),
+                "rank": np.tile(np.arange(1, width + 1), len(data)),
+                "answer_id": [corpus.ids[hit] for hit in hits],
+                "answer": [corpus.words[hit] for hit in hits],
+                "score": scores.ravel(),
+            }
+        )[lambda frame: np.isfinite(frame["score"])].reset_index(drop=True)
+
+    def _corpus_of(self, data: PairTable) -> Corpus:
+        """The distinct right-hand cells."""
+        first = np.sort(np.unique(data.keys("right"), return_index=True)[1])
+        distinct = data.take(first)
+        return Corpus(self.vectors(distinct, "right"), distinct.ids(), distinct.words("right"))
+
+    def _read_corpus(self, path: Path) -> Corpus:
+        name = self.facts_["right"] or self.facts_["left"]
+        table = read_table(path)
+        if name not in table.columns and len(table.columns) == 1:
+            table = Table(table.frame.set_axis([name], axis=1), table.path, table.counted)
+        kind = table.check(name, self.facts_["right_kind"])
+        id_column = self.config.id if self.config.id in table.columns else None
+        return self._corpus_of(PairTable(table, name, None, {name: kind}, id_column))
+
+    # ---- measuring -----------------------------------------------------------------------------------------------
+
+    def measure(self, data: PairTable) -> Measurement:
+        self.check_fitted()
+        values = self.retrieval(data)
+        metrics = values.means()
+        backwards = self.retrieval(data, backwards=True).means()
+        metrics |= {f"backwards {name}": backwards[name] for name in ("recall@1", "recall@10", "mrr")}
+        first = Queries.of(data, backwards=False).queries
+        return Measurement(metrics, values.per_query[self.card.primary_metric], data.take(first).ids())
+
+    def retrieval(self, data: PairTable, *, backwards: bool = False) -> RetrievalValues:
+        """Metrics of finding the right-hand cells (`backwards`: the left-hand ones) of the distinct cells opposite.
+
+        With one column, queries and candidates are two fixed views of each row.
+        """
+        ask = Queries.of(data, backwards=backwards)
+        views = (0, 1) if data.right is None else (None, None)
+        asked, searched = (ask.sides[0], ask.sides[1])
+        return retrieval_values(
+            self.vectors(data.take(ask.queries), asked, views[0]),
+            self.vectors(data.take(ask.candidates), searched, views[1]),
+            ask.relevance,
+            ks=KS,
+        )
+
+    def baselines(self, train: PairTable, test: PairTable) -> dict[str, dict[str, float]]:
+        """The encoders before training; BM25 between two texts; plain cosine between vectors of one length; chance."""
+        untrained = type(self)(self.config)
+        untrained.facts_ = untrained.learn_facts(train)
+        untrained.initialise()
+        found = {"untrained encoder": untrained.retrieval(test).means()}
+        ask = Queries.of(test, backwards=False)
+        kinds = (test.kinds[test.left], test.kinds[test.column("right")])
+        if kinds == ("text", "text") and test.right is not None and installed("bm25s"):
+            words = [test.take(rows).cells(side) for rows, side in zip((ask.queries, ask.candidates), ask.sides)]
+            found["BM25"] = bm25_values(words[0], words[1], ask.relevance, ks=KS).means()
+        if kinds == ("vector", "vector") and test.right is not None:
+            left, right = test.take(ask.queries).cells("left"), test.take(ask.candidates).cells("right")
+            if left.shape[1] == right.shape[1]:
+                found["cosine of the given vectors"] = retrieval_values(left, right, ask.relevance, ks=KS).means()
+        found["chance"] = {self.card.primary_metric: self.chance(test)}
+        return found
+
+    def figures(self, data: PairTable) -> list[Figure]:
+        """Where the right answer came, how far true pairs stand apart from others, and what was answered."""
+        return pair_figures(self, data)
+
+    # ---- saving --------------------------------------------------------------------------------------------------
+
+    def save_extra(self, folder: Path) -> None:
+        """The corpus, and text towers in the format of sentence-transformers."""
+        self.corpus_.save(folder / "corpus")
+        for side, tower in (("left", self.model_.left), ("right", self.model_.right)):
+            if isinstance(tower.encoder, TextEncoder) and (side == "left" or not self.facts_["shared"]):
+                name = "text" if self.facts_["shared"] else side
+                tower.encoder.save_sentence_transformers(folder / "sentence-transformers" / name, head=tower.head)
+
+    def load_extra(self, folder: Path) -> None:
+        self.corpus_ = Corpus.load(folder / "corpus")

@@ -1,0 +1,45 @@
+"""What all tests share: threads, real data, and a plug-in that is installed the way pip installs one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_threads():
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder of real data sets; a test that asks for it skips where there is none."""
+    folder = Path(os.environ.get("KONTRAST_DATA", HERE.parent.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder} (set KONTRAST_DATA)")
+    return folder
+
+
+def install_plugin(site: Path) -> None:
+    """Puts the toy plug-in into a site folder with the metadata that pip writes."""
+    (site / "kontrast_toy.py").write_text((HERE / "plugin" / "kontrast_toy.py").read_text())
+    info = site / "kontrast_toy-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: kontrast-toy\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[kontrast.systems]\ntoy = kontrast_toy:Toy\n")
+
+
+@pytest.fixture(scope="session")
+def plugin(tmp_path_factory):
+    """A folder on the path with the toy plug-in in it."""
+    site = tmp_path_factory.mktemp("site")
+    install_plugin(site)
+    sys.path.insert(0, str(site))
+    yield site
+    sys.path.remove(str(site))
