@@ -142,7 +142,7 @@ def test_queries_without_a_value_are_left_out() -> None:
 
 def test_groups_of_alike_items_count_once() -> None:
     rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(4, 20)), rng.normal(size=(4, 20))
+    a, b = 3 * rng.normal(size=20) + rng.normal(size=(4, 20)), rng.normal(size=(4, 20))
     single = paired_difference(a, b)
     copied = paired_difference(np.repeat(a, 6, 1), np.repeat(b, 6, 1), groups=np.repeat(np.arange(20), 6))
     assert (copied.low, copied.high, copied.n_items) == pytest.approx((single.low, single.high, 20))
@@ -193,7 +193,7 @@ def test_bootstrap_equals_scipy(method: str) -> None:
     by_statistic = bootstrap_interval(
         values, method=method, statistic=lambda items: float(values[items].mean()), resamples=2000
     )
-    assert (by_statistic.low, by_statistic.high) == pytest.approx((expected.low, expected.high), abs=0.03)
+    assert (by_statistic.low, by_statistic.high) == pytest.approx((expected.low, expected.high), abs=0.06)
 
 
 def test_bootstrap_covers_the_mean() -> None:

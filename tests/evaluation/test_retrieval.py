@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def twin(scores: np.ndarray, grades: np.ndarray, ks: tuple[int, ...] = KS) -> di
     lists = {
         order: ordered_metrics(grades[list(order)], ks)
         for order in permutations(range(len(scores)))
-        if all(scores[a] >= scores[b] for a, b in zip(order, order[1:]))
+        if all(scores[a] >= scores[b] for a, b in pairwise(order))
     }
     return {name: float(np.mean([one[name] for one in lists.values()])) for name in next(iter(lists.values()))}
 

@@ -2,8 +2,8 @@
 
     python killable.py '[{"directory": "a", "kill": ["step", 7]}, {"directory": "a", "resume": true}]'
 
-Each run is a fork of this process, which has imported everything and computed nothing, so that a run takes a fraction of
-a second. Prints the list of exit codes; -9 is a run that was killed.
+Each run is a fork of this process, which has imported everything and computed nothing, so that a run takes a fraction
+of a second. Prints the list of exit codes; -9 is a run that was killed.
 """
 
 from __future__ import annotations
@@ -19,12 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
 import training_toy as toy
+
 from kontrast.schedules import Schedule
 from kontrast.training import TrainerConfig, _engine, checkpoint, fit, run_stage
 
-VALIDATED = [0.1, 0.5, 0.3, 0.45, 0.2, 0.9, 0.95, 0.1]  # with patience 3 it stops at epoch 5 with the weights of epoch 2
+VALIDATED = [
+    0.1,
+    0.5,
+    0.3,
+    0.45,
+    0.2,
+    0.9,
+    0.95,
+    0.1,
+]  # stops at epoch 5 with the weights of epoch 2
 
 
 class Fuse:
@@ -75,7 +84,9 @@ def arm(fuse: Fuse) -> None:
     _engine._Loop._add = fuse.before("row", _engine._Loop._add)
 
 
-def train(directory: str, *, kill: tuple[str, int] = ("", 0), resume: bool = False, stages: int = 1, workers: int = 0) -> None:
+def train(
+    directory: str, *, kill: tuple[str, int] = ("", 0), resume: bool = False, stages: int = 1, workers: int = 0
+) -> None:
     fuse = Fuse(*kill)
     arm(fuse)
     model = Killable()

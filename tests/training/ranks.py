@@ -14,16 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import training_toy as toy
 from torch import Tensor
 
-import training_toy as toy
 from kontrast.training import Progress, TrainerConfig, run_stage
 from kontrast.training.checkpoint import pack
 
 
 class Ranked(toy.Toy):
-    """The toy, with neighbours for positives, so that its loss is a mean over rows and ranks can be compared."""
-
     die = False
 
     def losses(self, encoded: Mapping[str, Tensor], batch: Any, progress: Progress) -> Mapping[str, Tensor]:
@@ -47,6 +45,9 @@ def main() -> None:
     # Only the first rank validates; the other has to hear of it.
     run_stage(toy.stage(name="first", model=model, validate=lambda: {"score": next(scores)}, monitor="score"), options)
     history = run_stage(toy.stage(name="second", model=model, epochs=1, seed=8), options)
+    line = toy.line(epochs=1)
+    run_stage(line, options.changed(directory=None, resume=False))
+    (directory / "slope.txt").write_text(repr(line.model.slope.item()))
     digest = hashlib.sha256()
     for name, tensor in sorted(pack(model).items()):
         digest.update(name.encode() + tensor.numpy().tobytes())

@@ -8,17 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+import training_toy as toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import training_toy as toy
 from kontrast.errors import DataError
 from kontrast.training import Batches, IndexedBatches, OrderedSampler, Shard, ShuffledSampler, to_device
 
 
 def stream(rows: int = 20, size: int = 6) -> IndexedBatches:
     return IndexedBatches(
-        ShuffledSampler(rows, size, seed=1), lambda rows, rng: {"rows": rows, "noise": rng.normal(size=len(rows))}, seed=2
+        ShuffledSampler(rows, size, seed=1),
+        lambda rows, rng: {"rows": rows, "noise": rng.normal(size=len(rows))},
+        seed=2,
     )
 
 

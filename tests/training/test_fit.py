@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
-
 import training_toy as toy
+from torch import Tensor
+
 from kontrast.errors import CheckpointError, ConfigError, DataError, KontrastError
 from kontrast.schedules import Schedule
-from kontrast.training import IndexedBatches, Progress, Shard, ShuffledSampler, TrainableModel, TrainerConfig, run_stage
+from kontrast.training import IndexedBatches, Progress, Shard, ShuffledSampler, TrainerConfig, run_stage
 from kontrast.training.checkpoint import pack
 
 
@@ -33,33 +33,8 @@ def options(**changes: Any) -> TrainerConfig:
     return TrainerConfig(**{"accelerator": "cpu", "progress": "off", **changes})
 
 
-class Line(TrainableModel):
-    """Fits y = 2 x."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.slope = nn.Parameter(torch.zeros(1))
-        self.seen: list[tuple[int, int, int]] = []
-
-    def encode(self, batch: Any) -> Mapping[str, Tensor]:
-        return {"y": self.slope * batch}
-
-    def losses(self, encoded: Mapping[str, Tensor], batch: Any, progress: Progress) -> Mapping[str, Tensor]:
-        self.seen.append((progress.epoch, progress.step, progress.total_steps))
-        return {"square": (encoded["y"] - 2 * batch).square().mean(), "slope": self.slope.sum() * 0}
-
-
-def line(**changes: Any) -> Any:
-    batches = IndexedBatches(
-        ShuffledSampler(24, 8, seed=0), lambda rows, rng: torch.from_numpy(rows).float()[:, None] / 24, seed=0
-    )
-    given = {"model": Line(), "batches": batches, "optimiser": toy.optimiser(name="sgd", momentum=0.5, learning_rate=0.5, weight_decay=0.0), "epochs": 20,
-             **changes}  # fmt: skip
-    return toy.stage(weights=given.pop("weights", {}), **given)
-
-
 def test_it_learns_and_tells_progress() -> None:
-    stage = line()
+    stage = toy.line()
     history = run_stage(stage, options())
     assert stage.model.slope.item() == pytest.approx(2.0, abs=0.1)
     assert stage.model.seen[0] == (0, 0, 60)
@@ -75,7 +50,7 @@ def test_it_learns_and_tells_progress() -> None:
 
 def test_without_a_directory_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    run_stage(line(epochs=1), options())
+    run_stage(toy.line(epochs=1), options())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -346,11 +321,13 @@ def test_options_that_cannot_work_are_explained(changes: dict[str, Any], message
 
 
 def test_gradients_are_clipped() -> None:
-    class Steep(Line):
+    class Steep(toy.Line):
         def losses(self, encoded: Any, batch: Any, progress: Progress) -> Mapping[str, Tensor]:
             return {"steep": 1000 * self.slope.sum()}
 
-    stage = line(model=Steep(), optimiser=toy.optimiser(name="sgd", learning_rate=1.0, momentum=0.0, warmup=0.0), epochs=1)
+    stage = toy.line(
+        model=Steep(), optimiser=toy.optimiser(name="sgd", learning_rate=1.0, momentum=0.0, warmup=0.0), epochs=1
+    )
     run_stage(stage, options(max_steps=1, gradient_clip=0.25))
     assert stage.model.slope.item() == pytest.approx(-0.25, rel=1e-4)
 

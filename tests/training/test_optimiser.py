@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
-from torch import nn
-
 import training_toy as toy
+
 from kontrast.errors import ConfigError
 from kontrast.training import OptimiserConfig
 from kontrast.training.optimiser import build_optimiser, set_learning_rate
@@ -53,7 +54,7 @@ def test_course_of_the_learning_rate() -> None:
     assert course[10] == 1.0
     assert course[55] == pytest.approx(0.6)
     assert course[99] == pytest.approx(0.2, abs=0.001)
-    assert all(later <= earlier for earlier, later in zip(course[10:], course[11:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(course[10:]))
     linear = OptimiserConfig(schedule="linear")
     assert [linear.factor(step, 4) for step in range(4)] == [1.0, 0.75, 0.5, 0.25]
     assert {OptimiserConfig(schedule="constant").factor(step, 4) for step in range(4)} == {1.0}
@@ -65,6 +66,4 @@ def test_options_out_of_range_are_explained() -> None:
         OptimiserConfig(betas=(0.9, 1.0))
     with pytest.raises(ConfigError, match="nesterov"):
         OptimiserConfig(nesterov=True)
-    assert isinstance(
-        build_optimiser(toy.Toy(), OptimiserConfig(name="sgd", nesterov=True)).param_groups[0]["params"][0], nn.Parameter
-    )
+    assert build_optimiser(toy.Toy(), OptimiserConfig(name="sgd", nesterov=True)).param_groups[0]["nesterov"]

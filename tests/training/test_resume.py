@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-# Where the process dies: a place of `killable.py` and the how-manieth time it is reached. Checkpoints fall on each third
+# Where the process dies: a place of `killable.py` and the time it is reached, from 1. Checkpoints fall on each third
 # step and on the ends of epochs, which have five.
 DEATHS: dict[str, list[list[Any]]] = {
     "before the first checkpoint": [["step", 1]],

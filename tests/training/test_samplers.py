@@ -163,6 +163,8 @@ def test_fingerprints_tell_samplers_apart(first: Callable[[], Sampler], second: 
         (lambda: BalancedSampler([0, 1], 2, 0), ValueError, "rows_per_class"),
     ],
 )
-def test_impossible_requests_are_explained(make_it: Callable[[], Sampler], error: type[Exception], message: str) -> None:
+def test_impossible_requests_are_explained(
+    make_it: Callable[[], Sampler], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         make_it()

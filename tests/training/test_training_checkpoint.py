@@ -7,11 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
+import training_toy as toy
 from torch import nn
 
-import training_toy as toy
 from kontrast.errors import CheckpointError
-from kontrast.training.checkpoint import Checkpoint, CheckpointFolder, pack, pack_optimiser, read, unpack, unpack_optimiser
+from kontrast.training.checkpoint import (
+    Checkpoint,
+    CheckpointFolder,
+    pack,
+    pack_optimiser,
+    read,
+    unpack,
+    unpack_optimiser,
+)
 from kontrast.training.optimiser import build_optimiser
 
 
@@ -90,7 +98,7 @@ def test_optimiser_comes_back(tmp_path: Path) -> None:
 
     _, source = trained(3)
     tensors, values = pack_optimiser(source)
-    model, fresh = trained(0)
+    _, fresh = trained(0)
     unpack_optimiser(fresh, tensors, json.loads(json.dumps(values)))
     again, values_again = pack_optimiser(fresh)
     assert equal(tensors, again)
@@ -156,7 +164,9 @@ def test_only_damaged_ones_are_an_error(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path)
     folder.save(1, some())
     DAMAGE["truncated"](folder.step_path(1))
-    with pytest.raises(CheckpointError, match=r"step-00000001: is damaged or incomplete \(model.safetensors has changed"):
+    with pytest.raises(
+        CheckpointError, match=r"step-00000001: is damaged or incomplete \(model.safetensors has changed"
+    ):
         folder.latest()
 
 
@@ -171,7 +181,7 @@ def test_another_format_is_named(tmp_path: Path) -> None:
 
 
 def test_another_model_is_named() -> None:
-    with pytest.raises(CheckpointError, match="it lacks 'encoder.0.bias'"):
+    with pytest.raises(CheckpointError, match=r"it lacks 'encoder\.0\.bias'"):
         unpack(toy.Toy(), {name: value for name, value in pack(toy.Toy()).items() if name != "encoder.0.bias"})
     with pytest.raises(CheckpointError, match="the model lacks 'extra'"):
         unpack(toy.Toy(), {**pack(toy.Toy()), "extra": torch.zeros(1)})

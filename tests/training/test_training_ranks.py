@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,6 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import training_toy as toy
+
+from kontrast.training import TrainerConfig, run_stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="processes are killed by group")]
 
@@ -23,10 +27,8 @@ def run(directory: Path, *arguments: str) -> tuple[int, str]:
         code = process.wait(timeout=240)
     finally:
         # The second rank may outlive the first.
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     return code, process.stdout.read() if process.stdout else ""
 
 
@@ -44,6 +46,13 @@ def test_ranks_end_with_the_same_weights_and_history(trained: tuple[Path, str]) 
     assert (directory / "-rank0.txt").read_text() == (directory / "-rank1.txt").read_text()
     lines = [line for line in shown.splitlines() if line.startswith("first epoch")]
     assert len(lines) == 10, shown  # one rank speaks
+
+
+def test_two_ranks_learn_what_one_process_learns(trained: tuple[Path, str]) -> None:
+    line = toy.line(epochs=1)
+    run_stage(line, TrainerConfig(accelerator="cpu", progress="off"))
+    assert 0.1 < line.model.slope.item() < 1.9
+    assert float((trained[0] / "slope.txt").read_text()) == pytest.approx(line.model.slope.item(), rel=1e-5)
 
 
 def test_a_killed_run_is_resumed(trained: tuple[Path, str], tmp_path: Path) -> None:

@@ -87,3 +87,28 @@ def stage(**changes: Any) -> Stage:
             "weights": {"size": 0.1}, **changes,
         }
     )  # fmt: skip
+
+
+class Line(TrainableModel):
+    """Fits y = 2 x."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.zeros(1))
+        self.seen: list[tuple[int, int, int]] = []
+
+    def encode(self, batch: Any) -> Mapping[str, Tensor]:
+        return {"y": self.slope * batch}
+
+    def losses(self, encoded: Mapping[str, Tensor], batch: Any, progress: Progress) -> Mapping[str, Tensor]:
+        self.seen.append((progress.epoch, progress.step, progress.total_steps))
+        return {"square": (encoded["y"] - 2 * batch).square().mean(), "slope": self.slope.sum() * 0}
+
+
+def line(**changes: Any) -> Stage:
+    stream = IndexedBatches(
+        ShuffledSampler(24, 8, seed=0), lambda rows, rng: torch.from_numpy(rows).float()[:, None] / 24, seed=0
+    )
+    rule = optimiser(name="sgd", momentum=0.5, learning_rate=0.5, weight_decay=0.0)
+    given = {"model": Line(), "batches": stream, "optimiser": rule, "epochs": 20, "weights": {}, **changes}
+    return stage(name="line", **given)

@@ -71,13 +71,12 @@ def build_pydocs(path: str | Path, packages: Sequence[str] | None = None) -> Pat
     chosen = PACKAGES if packages is None else tuple(packages)
     with progress.task("reading docstrings", len(chosen)) as work:
         for package in chosen:
-            work.show(note=package)
             rows += [
                 row
                 for definition in [*source_definitions(package), *compiled_definitions(package)]
                 if (row := _row(definition, package)) is not None
             ]
-            work.advance()
+            work.advance(note=package)
     if not rows:
         raise DataError(f"no documented functions in {', '.join(chosen)}", mend="name installed packages")
     return write_table(_unique(pd.DataFrame(rows)), path)

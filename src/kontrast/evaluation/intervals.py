@@ -32,6 +32,8 @@ Floats = npt.NDArray[np.float64]
 Direction = Literal["max", "min"]
 Verdict = Literal["helped", "hurt", "can't be told"]
 
+_SAME = "every seed gave the same difference, which leaves its variation unknown"
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -150,7 +152,7 @@ def _judged(
     from scipy.stats import t
 
     if not np.isfinite(variance) or variance <= 0:
-        reason = "one seed says nothing about others" if seeds == 1 else "every seed gave the same difference"
+        reason = "one seed says nothing about others" if seeds == 1 else _SAME
         nan = float("nan")
         return PairedDifference(mean, nan, nan, nan, "can't be told", reason, seeds, items, level)
     error = float(np.sqrt(variance))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from kontrast.losses._ranks import combines
+from kontrast.losses._combine import combines
 from kontrast.losses._temperature import Temperature
 from kontrast.ops import Group, Paired, Products, Rule, contrast
 from kontrast.ops.rule import Reduction

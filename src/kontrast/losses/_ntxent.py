@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from kontrast.losses._ranks import combines
+from kontrast.losses._combine import combines
 from kontrast.losses._temperature import Temperature
 from kontrast.ops import Group, Labels, Paired, Products, Rule, contrast
 from kontrast.ops.rule import Denominator, NoPositive, Partition, Reduction

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kontrast.losses._ranks import combines
+from kontrast.losses._combine import combines
 from kontrast.losses._temperature import Temperature
 from kontrast.ops import Group, Paired, Products, Rule, contrast
 from kontrast.ops.rule import Reduction
@@ -51,7 +51,7 @@ def queue_loss(
 
     Example:
         >>> round(queue_loss(torch.eye(3), torch.eye(3), -torch.eye(3), temperature=1.0).item(), 4)
-        0.6267
+        0.6265
     """
     if len(keys) != len(queries):
         raise ValueError(f"{len(queries)} queries and {len(keys)} keys; each query needs its own key")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kontrast.losses._ranks import combines
+from kontrast.losses._combine import combines
 from kontrast.losses._temperature import Temperature
 from kontrast.ops import Group, Mask, Products, gather_rows, joined_mean, joined_sum, softplus_streamed
 from kontrast.ops.inputs import working_inputs

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kontrast.losses._ranks import combines
+from kontrast.losses._combine import combines
 from kontrast.losses._temperature import Temperature
 from kontrast.ops import Group, Labels, Pairs, Products, Rule, contrast
 from kontrast.ops.rule import Denominator, NoPositive, Reduction
@@ -121,7 +121,7 @@ def multi_positive(
     Example:
         >>> loss = multi_positive(torch.eye(3), torch.eye(3), [[0, 1], [1], [2]], temperature=1.0)
         >>> round(loss.item(), 4)
-        0.4477
+        0.447
     """
     if placement not in ("out", "in"):
         raise ValueError(f"placement is 'out' or 'in', got {placement!r}")

@@ -1,6 +1,6 @@
 """Where negatives come from: memories of earlier batches, mining, and what must be left out of both."""
 
-from kontrast.negatives.exclusions import (
+from kontrast.negatives.exclusion import (
     Similarity,
     duplicate_ids,
     exclusions,

@@ -1,7 +1,7 @@
 """Mining negatives from a batch or a corpus: hardest, semi-hard, within a band of percentiles, positive-aware.
 
 All miners score tile by tile without gradient, take what may not be a negative as a mask (see
-`kontrast.negatives.exclusions`) and return -1 where an anchor has no negative left, for which losses take
+`kontrast.negatives.exclusion`) and return -1 where an anchor has no negative left, for which losses take
 ``mask=mined.mask``. To mine over the batches of all ranks, gather the candidates first.
 """
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kontrast.negatives.exclusions import (
+from kontrast.negatives.exclusion import (
     Similarity,
     check_scores,
     check_sides,

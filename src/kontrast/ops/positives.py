@@ -108,7 +108,7 @@ class LabelledPositives:
     @cached_property
     def count(self) -> Tensor:
         rows, _, sizes = self._classes
-        return sizes[rows].to(self.q.dtype) - (self.own is not None)
+        return sizes[rows].to(self.q.dtype) - (0 if self.own is None else 1)
 
     @property
     def weight(self) -> Tensor:

@@ -92,7 +92,7 @@ def format_number(value: Any) -> str:
     if size >= 1000:
         return _minus(f"{value:,.0f}")
     if size < 0.001:
-        return _minus(f"{value:.1e}")
+        return _minus(f"{value:.1e}".replace("e-0", "e-"))
     return _minus(f"{value:.{3 if size < 10 else 2 if size < 100 else 1}f}")
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from kontrast.config import BaseConfig
-from kontrast.evaluation.projection import project
+from kontrast.evaluation.projection import Method, project
 from kontrast.files import write_text
 from kontrast.pipeline.markup import format_number, hover_text
 from kontrast.pipeline.report_charts import MAX_POINTS, MapData
@@ -83,7 +84,7 @@ def collect_report(
     card: Card | None = None,
     options: Mapping[str, type[BaseConfig]] | None = None,
     figures: Sequence[Figure] | None = None,
-    projections: Sequence[Literal["pca", "umap"]] = ("pca",),
+    projections: Sequence[Method] = ("pca",),
     label: str | None = None,
 ) -> ReportData:
     """Gathers a report from a run folder; parts that the folder lacks stay empty.
@@ -94,8 +95,8 @@ def collect_report(
         options: section of config.yaml ("system", "trainer") to its configuration class; brings documentation and tells
             which values differ from the preset's.
         figures: the system's figures; by default those that `write_figures` left in the folder.
-        projections: maps to draw of the embeddings, at most 5,000 rows of them; the first is shown first. UMAP takes the
-            extra of its name and about half a minute.
+        projections: maps to draw of at most 5,000 embeddings, the first on top; "auto" is UMAP where it is installed
+            and there are rows enough (about half a minute), else PCA.
         label: column that colours the map; by default the one that the embeddings name.
 
     Raises:
@@ -196,7 +197,7 @@ def _as_written(value: Any) -> Any:
 def _collect_map(
     run: RunFolder,
     seed: int,
-    projections: Sequence[Literal["pca", "umap"]],
+    projections: Sequence[Method],
     label: str | None,
 ) -> MapData | None:
     if not (run.path / "embeddings.parquet").is_file():
@@ -206,19 +207,20 @@ def _collect_map(
     if total == 0 or not projections:
         return None
     made = [project(stored.vectors, method=method, max_rows=MAX_POINTS, seed=seed) for method in projections]
-    chosen = made[0].rows
+    # UMAP has no place for some rows; a map shows those that all projections have.
+    chosen = reduce(np.intersect1d, [projection.rows for projection in made])
     rows = stored.rows.iloc[chosen]
     column = label or stored.label or ("kind" if rows["kind"].nunique() > 1 else None)
     if column is not None and column not in rows:
         raise ValueError(f"the embeddings have no column '{column}' to colour by; they have {list(rows.columns)}")
     labels = None if column is None else list(rows[column])
     return MapData(
-        coordinates={projection.method: projection.coordinates for projection in made},
+        coordinates={item.method: item.coordinates[np.isin(item.rows, chosen)] for item in made},
         labels=labels,
         label_name=column or str(rows["kind"].iloc[0]),
         hover=_hover(rows, column, stored.hover),
         total=total,
-        note=f"{' or '.join(projection.title for projection in made)} of the {_splits(rows)} embeddings",
+        note=f"{' or '.join(dict.fromkeys(item.title for item in made))} of the {_splits(rows)} embeddings",
     )
 
 

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from kontrast.config import Preset
 from kontrast.contract import System, SystemConfig, load_system
 from kontrast.data.splits import Splits
 from kontrast.errors import CheckpointError, DataError
 from kontrast.evaluation.intervals import bootstrap_interval
+from kontrast.extras import installed
 from kontrast.files import content_hash
-from kontrast.pipeline.report import collect_report, write_figures, write_report
+from kontrast.pipeline.report import write_figures, write_report
 from kontrast.pipeline.run_folder import Metrics, RunFolder
 from kontrast.progress import say
 from kontrast.training import TrainerConfig
@@ -101,7 +100,7 @@ def train_run(
         with run.timed("report"):
             run.write_embeddings(estimator.embed(splits.test), split="test")
             write_figures(run, estimator.figures(splits.test))
-            write_report(run, collect_report(run, card=system.card))
+            write_page(run, system)
     run.mark("finished")
     return run
 
@@ -144,7 +143,8 @@ def _measure(run: RunFolder, estimator: System[Any, Any], splits: Splits[Any], b
         run.write_items("test", test.item_ids, test.items)
         items["test"] = "test"
         counts["test"] = len(test.items)
-        intervals["test"] = {card.primary_metric: bootstrap_interval(np.asarray(test.items), seed=estimator.config.seed)}
+        interval = bootstrap_interval(test.items, seed=estimator.config.seed)
+        intervals["test"] = {card.primary_metric: (interval.low, interval.high)}
     run.write_metrics(
         Metrics(
             primary=card.primary_metric,
@@ -161,6 +161,20 @@ def _measure(run: RunFolder, estimator: System[Any, Any], splits: Splits[Any], b
 
 
 def report_run(path: str | Path) -> Path:
-    """Writes report.html anew from what the run folder holds."""
+    """Writes report.html anew from what the run folder holds.
+
+    Raises:
+        DataError: if it is no run folder or a part of it is damaged.
+    """
     run = RunFolder.open(path)
-    return write_report(run, collect_report(run, card=load_system(run.record.system).card))
+    return write_page(run, load_system(run.record.system))
+
+
+def write_page(run: RunFolder, system: type[System[Any, Any]]) -> Path:
+    """Writes report.html: maps of the stored embeddings, and everything else as it lies in the folder."""
+    return write_report(
+        run,
+        card=system.card,
+        options={"system": system.Config, "trainer": TrainerConfig},
+        projections=("pca", "umap") if installed("umap") else ("pca",),
+    )

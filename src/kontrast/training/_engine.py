@@ -274,8 +274,8 @@ class _Loop(lightning.LightningModule):
                 what = f"loss term '{odd[0]}'" if odd else "the weighted loss"
                 value = columns[f"loss/{odd[0]}"] if odd else total
                 raise KontrastError(
-                    f"stage '{self.stage.name}', step {first + offset + 1}: {what} is {value}; lower the learning rate (it "
-                    f"is {self._learning_rate:g}), set gradient_clip, or look for values in the data that are not finite."
+                    f"stage '{self.stage.name}', step {first + offset + 1}: {what} is {value}; lower the learning rate "
+                    f"(it is {self._learning_rate:g}), set gradient_clip, or look for data that are not finite."
                 )
             for column, value in columns.items():
                 self.state.sums[column] = self.state.sums.get(column, 0.0) + value

@@ -22,7 +22,8 @@ Similarity = Literal["cosine", "dot", "euclidean"]
 SIMILARITIES: tuple[Similarity, ...] = get_args(Similarity)
 KnownPositives = Sequence[Sequence[int]] | Pairs
 
-_TILE = 1 << 22
+# A tile of 4 Mi scores (16 MiB in float32), of at most so many anchors that few of them wait for a wide corpus.
+_TILE, _HEIGHT = 1 << 22, 1024
 
 
 def exclusions(
@@ -198,7 +199,7 @@ def score_tiles(
         is excluded. With `whole_rows`, c is m.
     """
     n, m = len(anchors), len(candidates)
-    height = max(1, min(n, 1024 if not whole_rows else _TILE // max(1, m)))
+    height = max(1, min(n, _HEIGHT if not whole_rows else _TILE // max(1, m)))
     width = m if whole_rows else max(1, _TILE // height)
     out = _Excluded(exclude, n, m, anchors.device)
     for first in range(0, n, height):
