@@ -1,10 +1,10 @@
 """Configuration: frozen, documented, with allowed ranges as data.
 
-One mechanism for systems, the trainer and everything else that has options. A field is declared with `param`, which keeps
-its documentation, unit, source, allowed range and the paper's value in one place::
+One mechanism for systems, the trainer and everything else that has options. A field is declared with `param`, which
+keeps its documentation, unit, source, allowed range and the paper's value in one place::
 
     class Config(BaseConfig):
-        temperature: float = param(0.05, "softmax temperature", gt=0, le=10, paper=0.07, source="arXiv 2002.05709 eq. 1")
+        temperature: float = param(0.05, "softmax temperature", gt=0, le=10, paper=0.07, source="arXiv 2002.05709")
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -112,9 +112,7 @@ class BaseConfig(BaseModel):
     @classmethod
     def preset(cls, name: Preset = "cpu", **overrides: Any) -> Self:
         """The ``cpu`` or ``paper`` values, changed by `overrides` (dotted names reach nested sections)."""
-        if name not in ("cpu", "paper"):
-            raise ConfigError(f"unknown preset '{name}'; known: cpu, paper.")
-        return cls(**merge(cls._paper_values() if name == "paper" else {}, overrides))
+        return cls(**merge(cls._paper_values() if as_preset(name) == "paper" else {}, overrides))
 
     @classmethod
     def _paper_values(cls) -> dict[str, Any]:
@@ -170,6 +168,17 @@ class BaseConfig(BaseModel):
         if path is not None:
             write_text(path, text)
         return text
+
+
+def as_preset(name: str) -> Preset:
+    """The preset of that name.
+
+    Raises:
+        ConfigError: if it is neither cpu nor paper.
+    """
+    if name not in get_args(Preset):
+        raise ConfigError(f"unknown preset '{name}'; known: {', '.join(get_args(Preset))}.")
+    return cast(Preset, name)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -27,7 +27,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     except OSError as error:
-        raise DataError(f"cannot be written ({error.strerror})", file=path, mend="choose a folder you may write to") from None
+        raise DataError(
+            f"cannot be written ({error.strerror})", file=path, mend="choose a folder you may write to"
+        ) from None
     temporary = holder / path.name
     try:
         yield temporary

@@ -52,11 +52,20 @@ def showing(mode: Mode) -> Generator[None]:
 
 def mode() -> Literal["bar", "lines", "off"]:
     """What is in force here and now: "auto" resolved, and "off" in all processes but the first."""
-    if _mode == "off" or any(os.environ.get(name, "0") != "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK")):
+    if _mode == "off" or not first_process():
         return "off"
     if _mode == "auto":
         return "bar" if sys.stderr is not None and sys.stderr.isatty() else "lines"
     return _mode
+
+
+def first_process() -> bool:
+    """Whether this is the first of the processes that train together; true where one trains alone.
+
+    Lightning starts the same command again for each further process: what must happen once, such as making a run
+    folder, is for the first one.
+    """
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
 
 
 def console(*, stderr: bool = True) -> Console:

@@ -137,7 +137,7 @@ def check_unfitted_systems_say_so(trial: Trial) -> None:
 
 
 def check_missing_and_damaged_files_are_refused(trial: Trial) -> None:
-    """A missing file is named; a cut, overwritten or emptied file gives a sentence or is still readable, never a traceback."""
+    """A missing file is named; a cut, overwritten or emptied file gives a sentence or can still be read."""
     absent = trial.folder / "absent" / trial.path.name
     assert absent.name in _refusal(lambda: trial.make().read(absent), DataError)
     files = [trial.path] if trial.path.is_file() else [file for file in sorted(trial.path.rglob("*")) if file.is_file()]
@@ -190,7 +190,9 @@ def check_permuted_truth_gives_chance(trial: Trial) -> None:
     values = _permuted_values(trial)
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
     mean = float(np.mean(values))
-    assert abs(mean - chance) <= 4 * error + 1e-9, f"permuted truth gives {mean:.4f} ± {error:.4f}, chance is {chance:.4f}"
+    assert abs(mean - chance) <= 4 * error + 1e-9, (
+        f"permuted truth gives {mean:.4f} ± {error:.4f}, chance is {chance:.4f}"
+    )
 
 
 def _permuted_values(trial: Trial) -> list[float]:
@@ -255,7 +257,9 @@ def check_rows_are_embedded_alone(trial: Trial) -> None:
         for key, vector in zip(_keys(part), part.vectors):
             assert key in by_key, f"row {key} appears only in a part of the data"
             worst = float(np.abs(vector - by_key[key]).max())
-            assert worst <= TOLERANCE * max(1.0, float(np.abs(vector).max())), f"row {key} moves by {worst:.2e} with its neighbours"
+            assert worst <= TOLERANCE * max(1.0, float(np.abs(vector).max())), (
+                f"row {key} moves by {worst:.2e} with its neighbours"
+            )
 
 
 def check_row_order_changes_no_metric(trial: Trial) -> None:
@@ -370,7 +374,9 @@ def check_run_folders_repeat_and_resume(trial: Trial) -> None:
         for number in (1, 2)
     ]
     for name in ("metrics.json", "history.parquet", "model/model.safetensors"):
-        assert (runs[0].path / name).read_bytes() == (runs[1].path / name).read_bytes(), f"{name} differs between equal runs"
+        assert (runs[0].path / name).read_bytes() == (runs[1].path / name).read_bytes(), (
+            f"{name} differs between equal runs"
+        )
     assert runs[0].record.status == "finished"
     assert (runs[0].path / "report.html").stat().st_size > 0
     before = _bytes(runs[0].model)

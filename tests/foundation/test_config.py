@@ -53,7 +53,10 @@ def test_options_are_data():
     assert list(options) == [
         "rate", "name", "layers", "section.dim", "section.depth", "tuned.dim", "tuned.depth"
     ]  # fmt: skip
-    assert [(options[name].default, options[name].paper) for name in ("tuned.dim", "tuned.depth")] == [(99, 256), (2, 9)]
+    assert [(options[name].default, options[name].paper) for name in ("tuned.dim", "tuned.depth")] == [
+        (99, 256),
+        (2, 9),
+    ]
     assert options["section.dim"].bounds == {"ge": 1, "le": 4096}
     assert (options["rate"].paper, options["rate"].default, options["rate"].source) == (0.01, 0.1, "[paper] 4.1")
     assert options["layers"].default == [1, 2]

@@ -233,9 +233,11 @@ def test_equals_slow_twin(name: str, data: st.DataObject) -> None:
     case = make(name, data.draw)
     path = data.draw(st.sampled_from(["dense", "tiled"]))
     tile = (data.draw(st.integers(1, 10)), data.draw(st.integers(1, 10)))
-    t = data.draw(st.sampled_from(TEMPERATURES))
+    # The twins of these two are written in plain exponentials, which float64 holds for 1/T up to about 100.
+    t = data.draw(st.sampled_from([x for x in TEMPERATURES if x >= 0.01 or name not in ("hard", "debiased")]))
     with engine_settings(path=path, tile=tile, threads=2):
-        compare(case, t, 1e-5)
+        # Float32 holds a logit of size 1/T to about 1e-7/T; from 1/T = 256 on the engine computes in float64.
+        compare(case, t, 1e-5 if t != 0.01 else 2e-5)
 
 
 @pytest.mark.filterwarnings("ignore:none of:RuntimeWarning")

@@ -165,6 +165,15 @@ def test_band_equals_brute_force(problem: dict, k: int, band: tuple[float, float
         assert set(found) <= set(allowed)
 
 
+def test_bounds_are_strict() -> None:
+    # A duplicate of the positive scores exactly as it does, and must not come back as its negative.
+    x, y = torch.ones(1, 1), torch.tensor([[0.5], [0.375], [0.25]])
+    bounds = {"below": torch.tensor([0.5]), "above": torch.tensor([0.25])}
+    mined = mine_hardest(x, y, exclusions(1, 3, own=None), k=3, similarity="dot", **bounds)
+    assert mined.indices.tolist() == [[1, -1, -1]]
+    assert too_similar(torch.tensor([[0.5, 0.625]]), torch.tensor([0.5])).tolist() == [[False, True]]
+
+
 def test_band_draws_all_of_the_band_in_time() -> None:
     x, y = torch.ones(1, 1), torch.arange(10.0)[:, None]
     generator = torch.Generator().manual_seed(0)

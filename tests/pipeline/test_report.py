@@ -364,10 +364,12 @@ def test_compact_numbers_are_short_and_finite():
 
 def test_bars_leave_out_what_is_missing():
     chart = bar_chart(["a", "b"], [0.5, 0.25], [(0.4, 0.7), None], "m")
-    bars = chart["data"][0]
+    bars, whiskers, numbers = chart["data"]
     assert bars["x"] == [0.5, 0.25]
-    assert compact(bars["error_x"]["array"]) == [0.2, None]
-    assert compact(bars["error_x"]["arrayminus"]) == [0.1, None]
+    assert (whiskers["x"], whiskers["y"]) == ([0.5], [0])
+    assert compact(whiskers["error_x"]["array"]) == [0.2]
+    assert compact(whiskers["error_x"]["arrayminus"]) == [0.1]
+    assert numbers["x"] == [0.7, 0.25]
     assert chart["layout"]["xaxis"]["range"][1] > 0.7
 
 

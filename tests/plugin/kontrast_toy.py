@@ -144,7 +144,9 @@ class Toy(System[ToyConfig, Points]):
         batches = IndexedBatches(
             sampler, lambda rows, rng: {"points": points[rows], "kinds": kinds[rows]}, seed=self.config.seed
         )
-        yield Stage("contrast", self.model_, batches, self.config.epochs, OptimiserConfig(learning_rate=1e-2), self.config.seed)
+        yield Stage(
+            "contrast", self.model_, batches, self.config.epochs, OptimiserConfig(learning_rate=1e-2), self.config.seed
+        )
 
     def finish(self, train: Points, valid: Points | None) -> None:
         vectors = torch.from_numpy(self._vectors(train))
@@ -167,7 +169,9 @@ class Toy(System[ToyConfig, Points]):
         return pd.DataFrame({"id": data.table.ids(), "kind": [self.facts_["kinds"][number] for number in nearest]})
 
     def measure(self, data: Points) -> Measurement:
-        right = np.array([guess == kind for guess, kind in zip(self.predict(data)["kind"], data.kinds())], dtype=np.float64)
+        right = np.array(
+            [guess == kind for guess, kind in zip(self.predict(data)["kind"], data.kinds())], dtype=np.float64
+        )
         return Measurement({"accuracy": float(right.mean())}, right, data.table.ids())
 
     def baselines(self, train: Points, test: Points) -> dict[str, dict[str, float]]:
@@ -175,4 +179,10 @@ class Toy(System[ToyConfig, Points]):
         return {"majority": {"accuracy": float(np.mean([kind == most for kind in test.kinds()]))}}
 
     def figures(self, data: Points) -> list[Figure]:
-        return [Figure("Answers", "Counts of the answered classes.", table=self.predict(data)["kind"].value_counts().reset_index())]
+        return [
+            Figure(
+                "Answers",
+                "Counts of the answered classes.",
+                table=self.predict(data)["kind"].value_counts().reset_index(),
+            )
+        ]

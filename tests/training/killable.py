@@ -39,14 +39,14 @@ VALIDATED = [
 class Fuse:
     """Kills the process the n-th time (from 1) that a place is reached."""
 
-    def __init__(self, place: str = "", times: int = 0) -> None:
-        self.place, self.left = place, times
+    def __init__(self, place: str = "", times: int = 0, kind: str = "SIGKILL") -> None:
+        self.place, self.left, self.kind = place, times, signal.Signals[kind]
 
     def reach(self, place: str) -> None:
         if place == self.place:
             self.left -= 1
             if self.left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), self.kind)
 
     def before(self, place: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -85,7 +85,7 @@ def arm(fuse: Fuse) -> None:
 
 
 def train(
-    directory: str, *, kill: tuple[str, int] = ("", 0), resume: bool = False, stages: int = 1, workers: int = 0
+    directory: str, *, kill: tuple[Any, ...] = (), resume: bool = False, stages: int = 1, workers: int = 0
 ) -> None:
     fuse = Fuse(*kill)
     arm(fuse)
@@ -95,7 +95,7 @@ def train(
     def validate() -> dict[str, float]:
         torch.randn(3)  # validation draws numbers too; training must not notice
         fuse.reach("validate")
-        return {"score": VALIDATED[int(model.pointer) // toy.ROWS - 1], "size": float(model.encoder[0].weight.norm())}
+        return {"score": VALIDATED[int(model.seen) // toy.ROWS - 1], "size": float(model.encoder[0].weight.norm())}
 
     options = TrainerConfig(
         accelerator="cpu", checkpoint_every=3, log_every=4, keep=2, patience=3, workers=workers, progress="off",
@@ -118,6 +118,10 @@ def main() -> None:
             try:
                 torch.set_num_threads(1)
                 train(**run)
+            except KeyboardInterrupt:
+                os._exit(130)
+            except SystemExit as end:
+                os._exit(end.code)
             except BaseException:
                 traceback.print_exc()
                 os._exit(1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -211,6 +213,51 @@ def test_an_error_in_the_data_stays_one_sentence(workers: int) -> None:
     with pytest.raises(DataError) as caught:
         run_stage(toy.stage(batches=broken), options(workers=workers))
     assert str(caught.value) == "x.csv: has no row 3; add one."
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
+def test_a_run_that_is_asked_to_end_saves_first(tmp_path: Path) -> None:
+    class Leaving(toy.Toy):
+        def after_step(self, progress: Progress) -> None:
+            super().after_step(progress)
+            if progress.step == 7:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit) as caught:
+        run_stage(toy.stage(model=Leaving()), options(directory=tmp_path))
+    assert caught.value.code == 143
+    assert (tmp_path / "checkpoints/toy/step-00000008").is_dir()
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_a_damaged_end_is_made_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    first = toy.stage()
+    run_stage(first, options(directory=tmp_path))
+    weights = tmp_path / "checkpoints/toy/final/model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1])
+    history = run_stage(toy.stage(), options(directory=tmp_path, resume=True, progress="lines"))
+    assert weights.read_bytes() == whole
+    assert len(history.epochs()) == 4
+    assert "final: is damaged" in capfd.readouterr().err
+
+
+def test_deterministic_kernels_are_switched_back() -> None:
+    run_stage(toy.stage(epochs=1), options(deterministic=True))
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_an_epoch_without_batches_is_refused() -> None:
+    class Empty:
+        def count(self, epoch: int) -> int:
+            return 1 - epoch
+
+        def get(self, epoch: int, index: int, shard: Shard | None = None) -> Any:
+            raise AssertionError
+
+    with pytest.raises(ConfigError, match="no batches to train on in epoch 1"):
+        run_stage(toy.stage(batches=Empty()), options())
 
 
 def test_a_used_directory_is_not_overwritten(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ DEATHS: dict[str, list[list[Any]]] = {
     "after the last step": [["finishing", 1]],
     "again and again": [["step", 2], ["losses", 5], ["saving", 4], ["validate", 1], ["step", 1], ["finishing", 1]],
 }
+SIGNALS = {"interrupted": (["step", 9, "SIGINT"], 130), "asked to end": (["step", 8, "SIGTERM"], 143)}
 DEATHS_OF_SECOND = {"in the second stage": [["step", 31]], "between the stages": [["losses", 26]]}
 
 
@@ -57,6 +58,8 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, l
         plans[name] = [{"kill": death, "resume": place > 0} for place, death in enumerate(deaths)] + [{"resume": True}]
     for name, deaths in DEATHS_OF_SECOND.items():
         plans[name] = [{"stages": 2, "kill": deaths[0]}, {"stages": 2, "resume": True}]
+    for name, (death, _) in SIGNALS.items():
+        plans[name] = [{"kill": death}, {"resume": True}]
     runs = [{"directory": str(root / name), **step} for name, steps in plans.items() for step in steps]
     codes = iter(run(runs))
     return root, {name: [next(codes) for _ in steps] for name, steps in plans.items()}
@@ -83,6 +86,13 @@ def test_worker_processes_change_nothing(outcome: tuple[Path, dict[str, list[int
 def test_killed_and_resumed_equals_uninterrupted(death: str, outcome: tuple[Path, dict[str, list[int]]]) -> None:
     root, codes = outcome
     assert codes[death] == [-9] * (len(codes[death]) - 1) + [0]
+    assert files(root / death) == files(root / "one")
+
+
+@pytest.mark.parametrize("death", SIGNALS)
+def test_polite_signals(death: str, outcome: tuple[Path, dict[str, list[int]]]) -> None:
+    root, codes = outcome
+    assert codes[death] == [SIGNALS[death][1], 0]
     assert files(root / death) == files(root / "one")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kontrast.negatives import FeatureQueue, MomentumEncoder
 from kontrast.training import (
     IndexedBatches,
     OptimiserConfig,
@@ -30,30 +30,26 @@ class Toy(TrainableModel):
             self.encoder = nn.Sequential(
                 nn.Linear(WIDTH, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.3), nn.Linear(12, 4)
             )
-        self.momentum = copy.deepcopy(self.encoder).requires_grad_(False)
+        self.momentum = MomentumEncoder(self.encoder)
+        self.queue = FeatureQueue(24, 4)
         self.log_temperature = nn.Parameter(torch.tensor(-1.0))
-        self.register_buffer("queue", torch.zeros(24, 4))
-        self.register_buffer("pointer", torch.zeros((), dtype=torch.long), persistent=False)
+        self.register_buffer("seen", torch.zeros((), dtype=torch.long), persistent=False)
 
     def encode(self, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        with torch.no_grad():
-            keys = self.momentum(batch["other"])
-        return {"query": self.encoder(batch["view"]), "key": keys}
+        return {"query": self.encoder(batch["view"]), "key": self.momentum(batch["other"])}
 
     def losses(self, encoded: Mapping[str, Tensor], batch: Any, progress: Progress) -> Mapping[str, Tensor]:
         query = nn.functional.normalize(encoded["query"], dim=1)
         key = nn.functional.normalize(encoded["key"], dim=1)
-        logits = torch.cat([query @ key.T, query @ self.queue.clone().T], dim=1) / self.log_temperature.exp()
+        logits = torch.cat([query @ key.T, query @ self.queue.features().T], dim=1) / self.log_temperature.exp()
         contrastive = nn.functional.cross_entropy(logits, torch.arange(len(query), device=query.device))
-        for row in key:
-            self.queue[int(self.pointer) % 24] = row
-            self.pointer += 1
+        self.queue.enqueue(key)
+        self.seen += len(key)
         return {"contrastive": contrastive, "size": encoded["query"].square().mean()}
 
     @torch.no_grad()
     def after_step(self, progress: Progress) -> None:
-        for slow, fast in zip(self.momentum.parameters(), self.encoder.parameters(), strict=True):
-            slow.lerp_(fast, 0.1)
+        self.momentum.update(self.encoder, 0.9)
 
 
 def data() -> np.ndarray:

@@ -26,7 +26,9 @@ FILE = click.Path(path_type=Path)
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 system_argument = click.argument("system", metavar="SYSTEM")
 run_argument = click.argument("run", metavar="RUN", type=FILE)
-other_data = click.option("--data", "-d", type=FILE, help="File or folder; default: the test part of the run's own data.")
+other_data = click.option(
+    "--data", "-d", type=FILE, help="File or folder; default: the test part of the run's own data."
+)
 
 
 def _settings(verb: Verb) -> Verb:
@@ -174,7 +176,11 @@ def evaluate(run: Path, data: Path | None, as_json: bool) -> None:
     from kontrast.pipeline.evaluate import evaluate_run
 
     metrics = evaluate_run(run, data)
-    emit({"run": str(run), "data": str(data) if data else "test", "metrics": metrics}, as_json, lambda: metric_lines(metrics))
+    emit(
+        {"run": str(run), "data": str(data) if data else "test", "metrics": metrics},
+        as_json,
+        lambda: metric_lines(metrics),
+    )
 
 
 @app.command(cls=SystemCommand, context_settings=OPEN_ENDED)
@@ -254,7 +260,7 @@ def predict(context: click.Context, run: Path, data: Path, output: Path | None, 
     from kontrast.pipeline.predict import predict_run
 
     frame = predict_run(run, data, output, parse_overrides(context.args))
-    rows = frame.to_dict(orient="records")
+    rows: list[dict[str, Any]] = [{str(name): cell for name, cell in row.items()} for row in frame.to_dict(orient="records")]
     if output is not None:
         emit({"output": str(output), "rows": len(rows)}, as_json, lambda: print(f"wrote {len(rows)} rows to {output}"))
     else:
@@ -278,26 +284,32 @@ def report(run: Path, as_json: bool) -> None:
 @as_json_option
 def compare(runs: tuple[Path, ...], as_json: bool) -> None:
     """Put runs side by side: metrics, paired differences where they share test items, and the options that differ."""
-    from kontrast.cli.output import emit
-    from kontrast.pipeline.compare import compare_paths, comparison_text
+    from kontrast.cli.output import comparison, emit
+    from kontrast.pipeline.run_folder import RunFolder
+    from kontrast.pipeline.run_tables import compare_runs
 
     if len(runs) < 2:
         raise click.UsageError("compare needs at least two run folders.")
-    result = compare_paths(list(runs))
-    emit(result, as_json, lambda: print(comparison_text(result)))
+    result = compare_runs([RunFolder.open(run) for run in runs])
+    emit(result, as_json, lambda: comparison(result))
 
 
 @app.command()
 @click.argument("folders", metavar="[FOLDER ...]", nargs=-1, type=FILE)
-@click.option("--output", "-o", type=FILE, default=Path("RESULTS.md"), show_default=True, help="Markdown file to write.")
+@click.option(
+    "--output", "-o", type=FILE, default=Path("RESULTS.md"), show_default=True, help="Markdown file to write."
+)
 @as_json_option
 def results(folders: tuple[Path, ...], output: Path, as_json: bool) -> None:
     """Write RESULTS.md (system × data × seeds, with intervals, baselines and ablation) from run folders."""
     from kontrast.cli.output import emit
-    from kontrast.pipeline.compare import write_results
+    from kontrast.files import write_text
+    from kontrast.pipeline.run_tables import find_runs, results_markdown
 
-    count = write_results(list(folders) or [Path("runs")], output)
-    emit({"output": str(output), "rows": count}, as_json, lambda: print(f"wrote {count} rows to {output}"))
+    found = find_runs(list(folders) or [Path("runs")])
+    words = ["kontrast", "results", *map(str, folders or (Path("runs"),)), "--output", str(output)]
+    write_text(output, results_markdown(found, command=" ".join(words)))
+    emit({"output": str(output), "runs": len(found)}, as_json, lambda: print(f"wrote {output} from {len(found)} runs"))
 
 
 @data_app.command("list")
@@ -308,8 +320,8 @@ def data_list(as_json: bool) -> None:
     from kontrast.data import catalogue
 
     rows = [
-        {"name": entry.name, "here": "yes" if catalogue.is_here(entry.name) else "no", "systems": ", ".join(entry.systems),
-         "title": entry.title}
+        {"name": entry.name, "here": "yes" if catalogue.is_here(entry.name) else "no",
+         "systems": ", ".join(entry.systems), "title": entry.title}
         for entry in catalogue.entries()
     ]  # fmt: skip
     emit({"data": rows}, as_json, lambda: table(rows))

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kontrast.errors import ConfigError
-
 if TYPE_CHECKING:
     from kontrast.config import Preset
     from kontrast.contract import Card
@@ -77,10 +75,21 @@ def headline(run: RunFolder, card: Card) -> None:
     rows = [
         {"metric": name + (" *" if name == card.primary_metric else ""), card.name: value}
         | {baseline: values.get(name) for baseline, values in metrics.baselines.items()}
-        for name, value in metrics.test.items()
+        for name, value in sorted(metrics.test.items(), key=lambda item: item[0] != card.primary_metric)
     ]
     table(rows)
     print(f"* decides; measured on the test part. Report: {run.report}")
+
+
+def comparison(result: Mapping[str, Any]) -> None:
+    """Prints `compare_runs`: metrics and differing options side by side, then what the differences say."""
+    names = [str(run["run"]) for run in result["runs"]]
+    for key, heading in (("metrics", "metric"), ("options", "option")):
+        if result[key]:
+            table([{heading: row[heading], **dict(zip(names, row["values"]))} for row in result[key]])
+            print()
+    for line in (*(row["sentence"] for row in result["differences"]), *result["notes"]):
+        print(line)
 
 
 def _cell(value: Any) -> str:
@@ -101,10 +110,7 @@ def requested(preset: str | None) -> Preset:
     Raises:
         ConfigError: if it is neither cpu nor paper.
     """
+    from kontrast.config import as_preset
     from kontrast.contract import default_preset
 
-    if preset is None:
-        return default_preset()
-    if preset == "cpu" or preset == "paper":
-        return preset
-    raise ConfigError(f"unknown preset '{preset}'; known: cpu, paper.")
+    return default_preset() if preset is None else as_preset(preset)

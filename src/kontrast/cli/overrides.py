@@ -1,4 +1,4 @@
-"""From words on the command line to configurations: ``--name value``, ``--section.name=value``, ``--flag``, ``--no-flag``."""
+"""From words to configurations: ``--name value``, ``--section.name=value``, ``--flag``, ``--no-flag``."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def configure(
 ) -> tuple[SystemConfig, TrainerConfig]:
     """System and trainer options: preset, then ``--config`` file, then ``--seed`` and single options.
 
-    A file holds the system's options at its top level or under ``system:``, and the trainer's under ``trainer:``, as the
-    config.yaml of a run folder does.
+    A file holds the system's options at its top level or under ``system:``, and the trainer's under ``trainer:``, as
+    the config.yaml of a run folder does.
 
     Raises:
         ConfigError: naming the option, what came and what is allowed.

@@ -27,7 +27,9 @@ class SystemCommand(click.Command):
             with formatter.section("Systems"):
                 formatter.write_text(", ".join(names))
             with formatter.section("Options of a system"):
-                formatter.write_text(f"kontrast {ctx.info_name} SYSTEM --help lists them, and so does kontrast info SYSTEM.")
+                formatter.write_text(
+                    f"kontrast {ctx.info_name} SYSTEM --help lists them, and so does kontrast info SYSTEM."
+                )
             return
         from kontrast.training import TrainerConfig
 
@@ -51,7 +53,9 @@ def option_rows(options: Iterable[Option]) -> list[dict[str, Any]]:
             "range": ", ".join(f"{BOUND_SIGNS[key]} {value:g}" for key, value in option.bounds.items()),
             "default": _shown(option.default),
             "paper": _shown(option.paper),
-            "meaning": option.doc + (f" [{option.unit}]" if option.unit else "") + (f" ({option.source})" if option.source else ""),
+            "meaning": option.doc
+            + (f" [{option.unit}]" if option.unit else "")
+            + (f" ({option.source})" if option.source else ""),
         }
         for option in options
     ]

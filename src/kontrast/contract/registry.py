@@ -34,5 +34,7 @@ def load_system(name: str) -> type[System[Any, Any]]:
     found = points[name].load()
     card = getattr(found, "card", None)
     if card is None or card.name != name:
-        raise ConfigError(f"entry point '{name}' ({points[name].value}) does not lead to a System whose card is named '{name}'.")
+        raise ConfigError(
+            f"entry point '{name}' ({points[name].value}) does not lead to a System whose card is named '{name}'."
+        )
     return found  # type: ignore[no-any-return]

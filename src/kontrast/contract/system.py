@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from kontrast.config import BaseConfig, Preset, param, read_yaml
+from kontrast.config import BaseConfig, Preset, as_preset, param, read_yaml
 from kontrast.contract.card import Card
 from kontrast.contract.results import Embeddings, Figure, Measurement
 from kontrast.data.splits import Splits
@@ -45,8 +45,8 @@ DataT = TypeVar("DataT")
 class System(ABC, Generic[ConfigT, DataT]):
     """A contrastive method as an estimator over standard files.
 
-    The constructor stores options; `fit` checks data and learns; what it learned ends in an underscore. `embed`, `predict`
-    and `evaluate` share one inference path: `embed`. A subclass supplies the methods that raise or are abstract here, and
+    The constructor stores options; `fit` checks data and learns; what it learned ends in an underscore. `embed`,
+    `predict` and `evaluate` share one inference path: `embed`. A subclass supplies the methods that are abstract here and
     usually inherits `fit`, `save` and `load`.
 
     Class attributes:
@@ -97,11 +97,11 @@ class System(ABC, Generic[ConfigT, DataT]):
     @classmethod
     @abstractmethod
     def write_example(cls, path: str | Path) -> Path:
-        """Writes a small, clearly synthetic data set in the standard format into the folder `path`; returns what `read` takes."""
+        """Writes a small, clearly synthetic data set in the standard format into a folder; returns what `read` takes."""
 
     @abstractmethod
     def split(self, data: DataT) -> Splits[DataT]:
-        """Train, validation and test parts: the data's own where it names them, else seeded and leak-free by `split_seed`."""
+        """Train, validation and test: the parts that the data name, else seeded by `split_seed` and leak-free."""
 
     @abstractmethod
     def size(self, data: DataT) -> int:
@@ -127,7 +127,7 @@ class System(ABC, Generic[ConfigT, DataT]):
 
     @abstractmethod
     def learn_facts(self, train: DataT) -> dict[str, Any]:
-        """What the model's shape depends on (input sizes, classes ...), as JSON-able facts; from training data alone."""
+        """What the model's shape depends on (input sizes, classes ...), JSON-able, from training data alone."""
 
     @abstractmethod
     def build(self, facts: dict[str, Any]) -> TrainableModel:
@@ -208,13 +208,16 @@ class System(ABC, Generic[ConfigT, DataT]):
     def check_fitted(self) -> None:
         """Raises NotFittedError before `fit` or `load`."""
         if not hasattr(self, "model_"):
-            raise NotFittedError(f"{type(self).__name__} is not fitted; call fit(...) or {type(self).__name__}.load(folder) first.")
+            raise NotFittedError(
+                f"{type(self).__name__} is not fitted; call fit(...) or {type(self).__name__}.load(folder) first."
+            )
 
     # ---- saving --------------------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> Path:
-        """Writes config.yaml, model.safetensors and system.json (format version, facts, sha256 of the files) into `folder`,
-        whole or not at all.
+        """Writes config.yaml, model.safetensors and system.json (format version, facts, sha256 of the files).
+
+        The folder is written whole or not at all.
 
         Raises:
             NotFittedError: before `fit` or `load`.
@@ -223,7 +226,9 @@ class System(ABC, Generic[ConfigT, DataT]):
         with replacing(folder) as temporary:
             temporary.mkdir()
             self.config.to_yaml(temporary / "config.yaml")
-            tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.model_.state_dict().items()}
+            tensors = {
+                name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.model_.state_dict().items()
+            }
             save_file(tensors, temporary / "model.safetensors")
             self.save_extra(temporary)
             files = [file.relative_to(temporary) for file in sorted(temporary.rglob("*")) if file.is_file()]
@@ -255,7 +260,9 @@ class System(ABC, Generic[ConfigT, DataT]):
         meta = read_json(folder / "system.json")
         came = meta.get("system") if isinstance(meta, dict) else None
         if came != cls.card.name:
-            raise CheckpointError(f"belongs to the system {came!r}, not to '{cls.card.name}'", file=folder / "system.json")
+            raise CheckpointError(
+                f"belongs to the system {came!r}, not to '{cls.card.name}'", file=folder / "system.json"
+            )
         if meta.get("format") != FORMAT_VERSION:
             raise CheckpointError(
                 f"has format {meta.get('format')!r}, this kontrast reads format {FORMAT_VERSION}",
@@ -270,7 +277,8 @@ class System(ABC, Generic[ConfigT, DataT]):
                 raise CheckpointError(f"has no {name}", file=folder, mend=MEND)
             if content_hash(folder / name) != sha:
                 raise CheckpointError("is damaged or was changed (its sha256 differs)", file=folder / name, mend=MEND)
-        system = cls(cls.Config(**read_yaml(folder / "config.yaml")))
+        config: Any = cls.Config(**read_yaml(folder / "config.yaml"))
+        system = cls(config)
         system.facts_ = meta["facts"]
         try:
             system.load_extra(folder)
@@ -285,8 +293,8 @@ class System(ABC, Generic[ConfigT, DataT]):
 
 
 def default_preset() -> Preset:
-    """``"paper"`` where an accelerator is present, else ``"cpu"``; the variable KONTRAST_PRESET decides if it is set."""
+    """``"paper"`` where there is an accelerator, else ``"cpu"``; the variable KONTRAST_PRESET decides if it is set."""
     chosen = os.environ.get("KONTRAST_PRESET")
-    if chosen == "cpu" or chosen == "paper":
-        return chosen
+    if chosen is not None:
+        return as_preset(chosen)
     return "paper" if torch.accelerator.is_available() else "cpu"

@@ -2,13 +2,13 @@
 
 One row per public function, class or method with a docstring:
 
-- ``query``: the first sentence of the docstring as plain text, with the answer's name blanked out: the name itself and
-  each of its parts of three letters or more ("matrix" and "rank" of ``matrix_rank``), where they stand as words of their
-  own, become ``___``. Inflected forms ("sorted" for ``sort``) stay.
+- ``query``: the first sentence of the docstring as plain text, with the answer's name blanked out: the name itself
+  and each of its parts of three letters or more ("matrix" and "rank" of ``matrix_rank``), where they stand as words of
+  their own, become ``___``. Inflected forms ("sorted" for ``sort``) stay.
 - ``sentence``: the same sentence unmasked.
 - ``target``: qualified name and signature, ``numpy.sort(a, axis=-1, kind=None)``.
-- ``module``, ``package``: where it is defined; whole modules are in one part of ``split`` (a hash of the module's name),
-  and no query and no target stands twice.
+- ``module``, ``package``: where it is defined; whole modules are in one part of ``split`` (a hash of the module's
+  name), and no query and no target stands twice.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from kontrast.errors import DataError
 
 PACKAGES = (
     "stdlib", "numpy", "scipy", "sklearn", "pandas", "pyarrow", "torch", "lightning", "torchmetrics", "transformers",
-    "sentence_transformers", "networkx", "matplotlib", "sympy", "statsmodels", "torch_geometric", "anndata", "nibabel",
-    "skimage", "requests", "rich", "plotly", "joblib", "fsspec", "jinja2", "yaml",
+    "sentence_transformers", "networkx", "matplotlib", "statsmodels", "torch_geometric", "anndata", "skimage",
+    "requests", "joblib", "fsspec",
 )  # fmt: skip
 """Looked for by default; those that are not installed are left out."""
 
@@ -43,6 +43,7 @@ _BRACKETED = re.compile(r"\[(`[^`]*`)\](?:\[[^\]]*\])?")
 _TICKS = re.compile(r"`{1,2}([^`]*)`{1,2}_{0,2}")
 _STARS = re.compile(r"(?<!\w)\*{1,2}([A-Za-z][\w .-]*?)\*{1,2}(?!\w)")
 _SIGNATURE = re.compile(r"^[\w.\[\], ]*\w\(.*\)?(\s*->.*)?$")
+_PARAMETER = re.compile(r"^[\w`*, ]+(\([^)]*\))?\s*:\s")
 _END = re.compile(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!etc\.)(?<!cf\.)(?<!vs\.)\s+(?=[A-Z`\"'(\[:])")
 _UNWANTED = re.compile(
     r"^(see\b|deprecated|alias\b|same as\b|refer to|internal\b|private\b|undocumented|todo\b|note[:\s]|warning|"
@@ -53,7 +54,13 @@ _UNWANTED = re.compile(
     re.IGNORECASE,
 )
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=[0-9])|_")
-_COMMON_PARTS = frozenset("the and for with from into not per all any get set non out".split())
+_WORD = re.compile(r"(\w+)(?:\(\))?")
+_MASKS = re.compile(rf"{MASK}(?:[ -]*{MASK})+")
+_SAY_LITTLE = frozenset({
+    "an", "and", "are", "as", "at", "be", "been", "by", "for", "from", "given", "if", "in", "is", "it", "its", "not",
+    "of", "on", "or", "return", "returns", "that", "the", "this", "to", "with",
+})  # fmt: skip
+_COMMON_PARTS = _SAY_LITTLE | {"all", "any", "get", "into", "non", "out", "per", "set"}
 
 
 def build_pydocs(path: str | Path, packages: Sequence[str] | None = None) -> Path:
@@ -71,11 +78,9 @@ def build_pydocs(path: str | Path, packages: Sequence[str] | None = None) -> Pat
     chosen = PACKAGES if packages is None else tuple(packages)
     with progress.task("reading docstrings", len(chosen)) as work:
         for package in chosen:
-            rows += [
-                row
-                for definition in [*source_definitions(package), *compiled_definitions(package)]
-                if (row := _row(definition, package)) is not None
-            ]
+            found = {definition.path: definition for definition in compiled_definitions(package)}
+            found |= {definition.path: definition for definition in source_definitions(package)}
+            rows += [row for definition in found.values() if (row := _row(definition, package)) is not None]
             work.advance(note=package)
     if not rows:
         raise DataError(f"no documented functions in {', '.join(chosen)}", mend="name installed packages")
@@ -83,7 +88,7 @@ def build_pydocs(path: str | Path, packages: Sequence[str] | None = None) -> Pat
 
 
 def first_sentence(doc: str) -> str:
-    """The first sentence of a docstring as plain text; empty if it has none.
+    """The first sentence of a docstring as plain text; empty if it has none that can stand alone.
 
     Lines that repeat the signature are passed over; reStructuredText and Markdown marks are removed.
     """
@@ -96,7 +101,8 @@ def first_sentence(doc: str) -> str:
         if len(lines) > 1 and re.fullmatch(r"([=\-~^#*])\1{2,}", lines[1]):
             return ""
         text = " ".join(lines)
-        return plain_text(_END.split(text, maxsplit=1)[0])
+        sentence = _END.split(text, maxsplit=1)[0]
+        return "" if sentence.endswith(":") or _PARAMETER.match(sentence) else plain_text(sentence)
     return ""
 
 
@@ -115,11 +121,10 @@ def plain_text(text: str) -> str:
 def mask_name(sentence: str, path: str) -> str:
     """The sentence with the last name of `path` and its parts blanked out where they are words of their own."""
     name = path.rsplit(".", 1)[-1]
-    parts = [part for part in _CAMEL.split(name) if len(part) >= 3 and part.lower() not in _COMMON_PARTS]
-    words = sorted({name, name.strip("_"), name.replace("_", " "), name.replace("_", "-"), *parts}, key=len, reverse=True)
-    pattern = r"(?<![A-Za-z0-9])(?:" + "|".join(re.escape(word) for word in words if word) + r")(?![A-Za-z0-9])(\(\))?"
-    masked = re.sub(pattern, MASK, sentence, flags=re.IGNORECASE)
-    return re.sub(rf"{MASK}(?:[\s_-]*{MASK})+", MASK, masked)
+    parts = {part.lower() for part in _CAMEL.split(name) if len(part) >= 3}
+    hidden = {name.lower(), name.replace("_", "").lower(), *(parts - _COMMON_PARTS)}
+    masked = _WORD.sub(lambda match: MASK if match[1].lower() in hidden else match[0], sentence)
+    return _MASKS.sub(MASK, masked)
 
 
 def part_of(module: str) -> str:
@@ -129,11 +134,14 @@ def part_of(module: str) -> str:
 
 
 def _row(definition: Definition, package: str) -> dict[str, str] | None:
+    # SciPy's distributions are instances; their classes ("norm_gen") carry the text and are called by nobody.
+    if package == "scipy" and "_gen." in f"{definition.path}.":
+        return None
     sentence = first_sentence(definition.doc)
     if len(sentence) > _MAX_CHARACTERS or not _is_english(sentence) or _UNWANTED.search(sentence):
         return None
     query = mask_name(sentence, definition.path)
-    if sum(word.isascii() and word.isalpha() for word in re.findall(r"[^\W\d_]+", query)) < _MIN_WORDS:
+    if len(set(re.findall(r"[a-z]{2,}", query.lower())) - _SAY_LITTLE) < _MIN_WORDS:
         return None
     signature = definition.signature
     if len(signature) > _MAX_SIGNATURE:

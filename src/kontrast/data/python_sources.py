@@ -1,8 +1,9 @@
 """Public functions and classes of installed packages, read from their sources without running them.
 
-A package's files are parsed, not imported. Re-exports are followed (``from ._impl import sort`` in ``numpy/__init__.py``
-makes ``numpy.sort``), and each definition is listed once, under its shortest public path. Functions written in C have no
-source; `compiled_definitions` imports a fixed, short list of well-known modules for them.
+A package's files are parsed, not imported. Re-exports are followed (``from ._impl import sort`` in
+``numpy/__init__.py`` makes ``numpy.sort``), and each definition is listed once, under its shortest public path.
+Functions written in C have no source; `compiled_definitions` imports a fixed, short list of well-known modules for
+them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 import sysconfig
 import types
@@ -20,12 +22,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-_SKIPPED_PARTS = frozenset(
-    "test tests testing conftest benchmarks examples vendor vendored externals idlelib lib2to3 turtledemo ensurepip "
-    "distutils pydoc_data encodings msilib antigravity this __main__ setup ntpath site_packages".split()
-)
+_SKIPPED_PARTS = frozenset({
+    "test", "tests", "testing", "testing_utils", "conftest", "benchmarks", "examples", "vendor", "vendored",
+    "externals", "idlelib", "lib2to3", "turtledemo", "turtle", "tkinter", "ensurepip", "distutils", "pydoc_data",
+    "encodings",
+    "msilib", "antigravity", "this", "setup", "ntpath", "__main__",
+})  # fmt: skip
 # Hundreds of near-copies of one text each, which would drown the rest.
-_SKIPPED_MODULES = ("transformers.models", "sympy.integrals.rubi", "torch.ao", "torch.fx.experimental", "torch.onnx")
+_SKIPPED_PREFIXES = ("transformers.models.", "torch.ao.", "torch.onnx.", "torch.utils.hipify.")
+# Without an underscore, yet not what a user calls; what a public module re-exports from them is listed there.
+_INSIDES = (
+    "lightning.fabric.", "lightning.pytorch.loops.", "lightning.pytorch.trainer.connectors.", "numpy.f2py.",
+    "lightning.pytorch.utilities.", "pandas.core.", "pandas.io.", "pandas.compat.", "sklearn.utils.estimator_checks.",
+    "torch.distributed.", "torch.fx.", "torch.utils.", "torch.package.", "torch.jit.", "torch.backends.",
+    "transformers.cli.", "transformers.integrations.", "transformers.quantizers.", "transformers.generation.",
+    "transformers.utils.",
+)  # fmt: skip
 _RENAMED = {"posixpath": "os.path", "genericpath": "os.path"}
 _COMPILED = {
     "numpy": ("numpy", "numpy.ndarray", "numpy.random.Generator", "numpy.fft", "numpy.linalg"),
@@ -69,13 +81,14 @@ class _Class:
 
 @dataclass
 class _Module:
-    """What a file binds at its top level."""
+    """What a file binds at its top level; `exported` is its ``__all__`` unless that is absent or `computed`."""
 
     functions: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = field(default_factory=dict)
     classes: dict[str, _Class] = field(default_factory=dict)
     imports: dict[str, tuple[str, str]] = field(default_factory=dict)
     stars: list[str] = field(default_factory=list)
     exported: list[str] | None = None
+    computed: bool = False
 
 
 def source_definitions(package: str) -> list[Definition]:
@@ -135,10 +148,9 @@ def _add_compiled(found: dict[str, Definition], path: str, value: Any, module: s
         signature = str(inspect.signature(value)).split(" -> ")[0]
     except (ValueError, TypeError):
         signature = _stated_signature(doc, path.rsplit(".", 1)[-1])
-    for first in ("(self, /, ", "(self, ", "(self, /)", "(self)"):
-        if signature.startswith(first):
-            signature = "(" + signature[len(first) :] if not first.endswith(")") else "()"
-            break
+    signature = re.sub(r"^\(self(, /)?(, )?", "(", signature).replace("=<no value>", "=...")
+    # Every NumPy ufunc has the same ten further options.
+    signature = re.sub(r"(, /)?, out=None, \*, where=.*", ", out=None)", signature)
     found.setdefault(path, Definition(path, signature, doc, module))
 
 
@@ -163,7 +175,7 @@ class _Sources:
     def definitions(self) -> list[Definition]:
         best: dict[tuple[str, str], tuple[tuple[int, int, int, str], str, ast.AST]] = {}
         for module in sorted(self.files):
-            if not _is_public(module) or module.startswith(_SKIPPED_MODULES):
+            if not _is_public(module) or (f"{module}.".startswith(_INSIDES) and module.count(".") > 1):
                 continue
             for name, home, kept in self._public_names(module):
                 self._offer(best, module, name, home, kept)
@@ -281,12 +293,13 @@ def _files(package: str) -> Iterator[tuple[str, Path]]:
         root = Path(spec.submodule_search_locations[0]).parent
         roots = [root / package]
     for top in roots:
-        if top.is_file() and not set(top.stem.split("_")) & {"this", "antigravity"}:
+        if top.is_file() and top.stem not in _SKIPPED_PARTS:
             yield top.stem, top
         for path in sorted(top.rglob("*.py")) if top.is_dir() else ():
             parts = path.relative_to(root).with_suffix("").parts
-            if not _SKIPPED_PARTS.intersection(parts):
-                yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            if not _SKIPPED_PARTS.intersection(parts) and not f"{name}.".startswith(_SKIPPED_PREFIXES):
+                yield name, path
 
 
 def _parse(path: Path, name: str) -> _Module | None:
@@ -322,11 +335,10 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _read_class(node: ast.ClassDef) -> _Class:
-    methods = {
-        inner.name: inner
-        for inner in node.body
-        if isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef)) and not inner.name.startswith("_")
-    }
+    methods: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = {}
+    for inner in node.body:
+        if isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef)) and not inner.name.startswith("_"):
+            methods.setdefault(inner.name, inner)
     return _Class(node, methods, [base.id for base in node.bases if isinstance(base, ast.Name)])
 
 
@@ -348,21 +360,26 @@ def _read_exported(module: _Module, node: ast.Assign | ast.AugAssign) -> None:
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
     if not any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets):
         return
-    if isinstance(node.value, (ast.List, ast.Tuple)):
-        names = [item.value for item in node.value.elts if isinstance(item, ast.Constant) and isinstance(item.value, str)]
-        module.exported = [*(module.exported or []), *names]
+    if isinstance(node.value, (ast.List, ast.Tuple)) and not module.computed:
+        names = [item.value for item in node.value.elts if isinstance(item, ast.Constant)]
+        module.exported = [*(module.exported or []), *(name for name in names if isinstance(name, str))]
+    else:
+        module.exported, module.computed = None, True
 
 
 def _signature(node: ast.AST) -> str:
     """Parameters with defaults, without annotations and without self or cls."""
     method = False
     if isinstance(node, ast.ClassDef):
-        makers = [inner for inner in node.body if isinstance(inner, ast.FunctionDef) and inner.name == "__init__"]
-        if not makers:
-            return "()"
-        node, method = makers[0], True
+        makers = {inner.name: inner for inner in node.body if isinstance(inner, ast.FunctionDef)}
+        maker = makers.get("__init__") or makers.get("__new__")
+        if maker is None:
+            return "(...)"
+        node, method = maker, True
     if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         return "()"
+    if any("property" in ast.unparse(decorator) for decorator in node.decorator_list):
+        return ""
     given = node.args
     plain = ast.arguments(
         posonlyargs=[ast.arg(arg.arg) for arg in given.posonlyargs],

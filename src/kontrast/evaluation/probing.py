@@ -145,7 +145,7 @@ def _logistic(x: npt.NDArray[Any], y: npt.NDArray[Any], c: float, max_iter: int)
     from sklearn.preprocessing import StandardScaler
 
     with warnings.catch_warnings():
-        # A weight that is still growing after `max_iter` steps is judged by its F1 on the validation rows like any other.
+        # A fit cut off at `max_iter` is judged by its F1 on the validation rows like any other.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=max_iter)).fit(x, y)
 

@@ -6,7 +6,7 @@ same. Counting runs over tiles, so 100,000 queries against 100,000 candidates ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +25,8 @@ from kontrast.evaluation.tiles import (
     Tile,
     as_matrix,
     check_pair,
+    over_tiles,
     pair_scores,
-    score_tiles,
 )
 
 Run = Mapping[str, Mapping[str, float]]
@@ -92,8 +92,7 @@ def rank_positives(
     widest = int(relevant.counts.max(initial=1))
     height = max(1, min(query_rows, _PADDED_ENTRIES // max(widest, 1)))
     counter = _Counter(relevant, excluded, scores, left.device)
-    for tile in score_tiles(left, right, similarity, query_rows=height, candidate_rows=candidate_rows):
-        counter.add(tile)
+    over_tiles(left, right, similarity, counter.add_all, query_rows=height, candidate_rows=candidate_rows)
     return counter.result()
 
 
@@ -256,6 +255,11 @@ class _Counter:
         self._device = device
         self._higher = np.zeros(len(scores), np.int64)
         self._at_least = np.zeros(len(scores), np.int64)
+
+    def add_all(self, tiles: Iterator[Tile]) -> None:
+        """Counts tiles. Tiles of different queries may be counted at the same time: they write to different entries."""
+        for tile in tiles:
+            self.add(tile)
 
     def add(self, tile: Tile) -> None:
         """Counts one tile; its scores are overwritten."""

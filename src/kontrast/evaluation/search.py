@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kontrast.errors import CheckpointError, ConfigError
-from kontrast.evaluation.tiles import QUERY_ROWS, Matrix, Similarity, as_matrix, prepared, score_tiles
+from kontrast.evaluation.tiles import QUERY_ROWS, Matrix, Similarity, Tile, as_matrix, over_tiles, prepared
 from kontrast.extras import require
 from kontrast.files import read_json, replacing, write_json
 
@@ -45,18 +45,18 @@ def top_k(
     left = as_matrix(queries, "queries")
     right = as_matrix(candidates, "candidates", device=left.device)
     size = min(k, len(right))
-    blocks: list[Tensor] = []
-    for tile in score_tiles(left, right, similarity, query_rows=query_rows):
-        keys = _keys(tile.scores, tile.left)
-        keys = keys.topk(min(size, keys.shape[1]), dim=1).values
-        if tile.left == 0:
-            blocks.append(keys)
-        else:
-            both = torch.cat([blocks[-1], keys], dim=1)
-            blocks[-1] = both.topk(min(size, both.shape[1]), dim=1).values
-    if not blocks:
+    if not len(left) or not size:
         return np.empty((len(left), size), np.float32), np.empty((len(left), size), np.int64)
-    return _unpacked(torch.cat(blocks))
+
+    def best(tiles: Iterator[Tile]) -> Tensor:
+        kept = torch.empty((0, 0), dtype=torch.int64)
+        for tile in tiles:
+            keys = _keys(tile.scores, tile.left)
+            keys = torch.cat([kept, keys], dim=1) if tile.left else keys
+            kept = keys.topk(min(size, keys.shape[1]), dim=1).values
+        return kept
+
+    return _unpacked(torch.cat(over_tiles(left, right, similarity, best, query_rows=query_rows)))
 
 
 def _keys(scores: Tensor, offset: int) -> Tensor:

@@ -6,18 +6,21 @@ in the tile, so that equal candidates would not tie; after the rounding they do,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from kontrast.ops.threads import ordered_fold
+
 Similarity = Literal["cosine", "dot"]
 Matrix = Tensor | npt.NDArray[Any]
+Result = TypeVar("Result")
 
-QUERY_ROWS = 1024
+QUERY_ROWS = 512
 CANDIDATE_ROWS = 2048
 
 
@@ -79,29 +82,49 @@ def rounded(scores: Tensor) -> Tensor:
     return scores.float().add_(0.0)
 
 
-def score_tiles(
+def over_tiles(
     queries: Tensor,
     candidates: Tensor,
     similarity: Similarity,
+    job: Callable[[Iterator[Tile]], Result],
     *,
     query_rows: int = QUERY_ROWS,
     candidate_rows: int = CANDIDATE_ROWS,
-) -> Iterator[Tile]:
-    """All scores, one float32 tile at a time, a block of queries after the other; memory O(tile).
+) -> list[Result]:
+    """Runs `job` once per block of queries, on that block's float32 tiles from left to right.
+
+    On the CPU the blocks run in threads, one per core of torch's setting; memory O(tile) per thread.
 
     Args:
         queries: (n, d), as from `as_matrix`.
         candidates: (m, d), on the same device.
         similarity: "cosine" or "dot".
+        job: gets the tiles of one block; it may overwrite their scores, and must be safe to run in several threads.
         query_rows: height of a tile.
         candidate_rows: width of a tile.
+
+    Returns:
+        The results, one per block, in the order of the queries.
     """
     check_pair(queries, candidates, similarity)
-    for start in range(0, len(queries), query_rows):
+
+    def tiles(start: int) -> Iterator[Tile]:
         block = prepared(queries[start : start + query_rows], similarity)
         for left in range(0, len(candidates), candidate_rows):
             other = prepared(candidates[left : left + candidate_rows], similarity)
             yield Tile(start, start + len(block), left, left + len(other), rounded(block @ other.T))
+
+    starts = range(0, len(queries), query_rows)
+    if queries.device.type != "cpu":
+        return [job(tiles(start)) for start in starts]
+    results: list[Result] = []
+    ordered_fold(
+        len(starts),
+        lambda: lambda index: job(tiles(starts[index])),
+        lambda _, result: results.append(result),
+        threads=torch.get_num_threads(),
+    )
+    return results
 
 
 def pair_scores(

@@ -213,7 +213,7 @@ def mine_band(
         ranked, order = scores.masked_fill(out, -torch.inf).sort(dim=1, descending=True)
         count = (~out).sum(dim=1, keepdim=True).double()
         ranks = torch.arange(scores.shape[1], device=scores.device)
-        within = (ranks >= (low * count).floor()) & (ranks < (high * count).ceil()) & (ranks < count)
+        within = (ranks >= (low * count).floor()) & (ranks < (high * count).ceil())
         # What is outside the band sorts behind; inside, by rank or by a random number.
         priority = ranks.expand_as(ranked).double()
         if generator is not None:

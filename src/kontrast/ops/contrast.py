@@ -314,10 +314,12 @@ def _reweighted(logs: Tensor, count: Tensor, positives: PositiveTerms, rule: Rul
     log = logs[0] if not rule.hardness else logs[0] - logs[1] + count.log()
     if rule.debias:
         tau = rule.debias
-        share = tau * torch.exp(count.log() + positives.mean_logit() - log)
+        # log(exp(L) − τ⁺ N exp(s⁺)) as L plus the logarithm of what is left of it, where anything is left.
+        share = math.log(tau) + count.log() + positives.mean_logit() - log
+        left = torch.log(-torch.expm1(share.clamp(max=-1e-7)))
         floor = count.log() - scale
-        corrected = log + torch.log1p(-share.clamp(max=1 - 1e-7)) - math.log(1 - tau)
-        log = torch.where((share < 1) & (corrected > floor), corrected, floor)
+        corrected = log + left - math.log(1 - tau)
+        log = torch.where((share < -1e-7) & (corrected > floor), corrected, floor)
     return torch.where(some, log, -math.inf)
 
 

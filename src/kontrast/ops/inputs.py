@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from kontrast.ops.settings import Products
 
@@ -40,7 +39,7 @@ def working_inputs(
     if products not in ("fp32", "bf16"):
         raise ValueError(f"products is 'fp32' or 'bf16', got {products!r}")
     if normalize:
-        rows = [None if x is None else F.normalize(x, dim=-1) for x in rows]
+        rows = [None if x is None else _unit(x) for x in rows]
     anchors = rows[0]
     assert anchors is not None
     t = temperature if isinstance(temperature, Tensor) else torch.tensor(temperature, dtype=torch.float64)
@@ -52,6 +51,12 @@ def working_inputs(
         products = "fp32"
     kind = torch.float64 if largest > FLOAT64_ABOVE else anchors.dtype
     return [None if x is None else x.to(kind) for x in rows], t.to(kind), products
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Rows of length 1; a zero row stays zero and gets the gradient 0, not one over nothing."""
+    length = x.norm(dim=-1, keepdim=True)
+    return torch.where(length > 0, x / torch.where(length > 0, length, 1.0), 0.0)
 
 
 def _largest_logit(rows: list[Tensor], t: Tensor) -> float:

@@ -1,7 +1,7 @@
 """`ablate`: does the contrastive part help on these data?
 
-Three arms on the same split and the same seeds: the full method, the contrastive part off, and the null control with its
-pairing shuffled. The arms differ in the option `contrast` and in nothing else.
+Three arms on the same split and the same seeds: the full method, the contrastive part off, and the null control with
+its pairing shuffled. The arms differ in the option `contrast` and in nothing else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from kontrast.config import Preset
 from kontrast.contract import Card, System, SystemConfig
-from kontrast.evaluation.intervals import PairedDifference, paired_difference
+from kontrast.evaluation.intervals import Direction, PairedDifference, paired_difference
 from kontrast.pipeline.run_folder import Ablation, AblationArm, RunFolder
 from kontrast.pipeline.train import train_run
 from kontrast.progress import say
@@ -138,7 +138,7 @@ def _difference(
     tables: dict[str, npt.NDArray[np.float64] | None],
     arm: str,
 ) -> PairedDifference:
-    direction = "max" if card.higher_is_better else "min"
+    direction: Direction = "max" if card.higher_is_better else "min"
     full, other = tables["on"], tables[arm]
     if full is not None and other is not None and full.shape == other.shape:
         return paired_difference(full, other, direction=direction)

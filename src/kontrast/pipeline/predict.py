@@ -17,7 +17,9 @@ from kontrast.pipeline.evaluate import load_run, own_test_data
 TABLES = (".parquet", ".csv", ".jsonl")
 
 
-def embed_run(path: str | Path, data: str | Path | None = None, output: str | Path | None = None) -> tuple[Path, tuple[int, int]]:
+def embed_run(
+    path: str | Path, data: str | Path | None = None, output: str | Path | None = None
+) -> tuple[Path, tuple[int, int]]:
     """Writes the vectors of `data` (or of the run's own test part).
 
     Args:

@@ -93,9 +93,19 @@ def bar_chart(
         "x": list(values),
         "y": places,
         "marker": {"color": ["@accent"] + ["@quiet"] * (len(names) - 1)},
-        "error_x": _whiskers(values, intervals, "@ink"),
         "hovertext": [f"{hover_text(name)}: {text}" for name, text in zip(names, texts, strict=True)],
         "hoverinfo": "text",
+    }
+    # Whiskers of their own, on invisible points: plotly draws a stub for a bar without an interval.
+    known = [place for place in places if intervals[place] is not None]
+    whiskers = {
+        "type": "scatter",
+        "mode": "markers",
+        "marker": {"opacity": 0},
+        "x": [values[place] for place in known],
+        "y": known,
+        "error_x": _whiskers([values[place] for place in known], [spans[place] for place in known], "@ink"),
+        "hoverinfo": "skip",
     }
     numbers = {
         "type": "scatter",
@@ -110,7 +120,7 @@ def bar_chart(
     low, high = min(0.0, *(low for low, _ in spans)), max(ends)
     return {
         "plain": True,
-        "data": [bars, numbers],
+        "data": [bars, whiskers, numbers],
         "layout": {
             "height": 66 + 34 * len(names),
             "bargap": 0.3,
@@ -177,12 +187,12 @@ def forest_chart(ablation: Ablation) -> dict[str, Any]:
     }
 
 
-def _whiskers(values: Sequence[float], spans: Sequence[tuple[float, float] | None], color: str) -> dict[str, Any]:
+def _whiskers(values: Sequence[float], spans: Sequence[tuple[float, float]], color: str) -> dict[str, Any]:
     return {
         "type": "data",
         "symmetric": False,
-        "array": [None if span is None else span[1] - value for span, value in zip(spans, values, strict=True)],
-        "arrayminus": [None if span is None else value - span[0] for span, value in zip(spans, values, strict=True)],
+        "array": [high - value for (_, high), value in zip(spans, values, strict=True)],
+        "arrayminus": [value - low for (low, _), value in zip(spans, values, strict=True)],
         "color": color,
         "thickness": 1.5,
         "width": 5,

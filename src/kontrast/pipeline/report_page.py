@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from kontrast.contract import Figure
 
 _TABLE_ROWS = 50
+_LONG_TEXT = 24
 _LOWER_IS_BETTER = re.compile(
     r"loss|error|(^|[^a-z])(rmse|mse|mae|ece|nll|brier|eer|fpr\d*|perplexity|distance|rank)([^a-z]|$)"
 )
@@ -135,7 +136,9 @@ def _header(data: ReportData, nav: Html) -> Html:
         if record.status == "failed"
         else None,
         tag("p", reading(data.metrics), class_="reading"),
-        tag("p", tag("strong", f"{data.title.rstrip('.')}."), " ", data.summary, " ", paper) if data.title else None,
+        tag("p", tag("strong", f"{data.title[:1].upper()}{data.title[1:].rstrip('.')}."), " ", data.summary, " ", paper)
+        if data.title
+        else None,
         tag("noscript", tag("p", "Charts need JavaScript; every number is also in the tables.", class_="soft")),
         nav,
     )
@@ -214,7 +217,9 @@ def _column(name: str, metrics: Metrics) -> Html:
     direction = _direction(name, metrics)
     arrow = None
     if direction is not None:
-        arrow = tag("span", " ↑" if direction else " ↓", title="higher is better" if direction else "lower is better")
+        arrow = tag(
+            "span", "\u00a0↑" if direction else "\u00a0↓", title="higher is better" if direction else "lower is better"
+        )
     return tag("th", name, arrow, scope="col", class_="number")
 
 
@@ -346,7 +351,10 @@ def _figures(figures: Sequence[Figure], charts: dict[str, Any]) -> Html | None:
 def _frame_table(frame: pd.DataFrame, name: str) -> Html:
     shown = frame.head(_TABLE_ROWS)
     numeric = [pd.api.types.is_numeric_dtype(frame.iloc[:, place]) for place in range(frame.shape[1])]
-    kinds = ["number" if yes else None for yes in numeric]
+    kinds = [
+        "number" if yes else "long" if any(len(str(value)) > _LONG_TEXT for value in shown.iloc[:, place]) else None
+        for place, yes in enumerate(numeric)
+    ]
     head = [tag("th", str(column), scope="col", class_=kind) for column, kind in zip(frame.columns, kinds, strict=True)]
     lines = [
         tag("tr", [tag("td", _value(value), class_=kind) for value, kind in zip(row, kinds, strict=True)])
@@ -363,8 +371,8 @@ def _config(data: ReportData) -> Html | None:
     changed = [row for row in rows if row.changed]
     note = f"{len(rows)} options."
     if any(row.changed or row.doc for row in rows):
-        differ = "differs" if len(changed) == 1 else "differ"
-        note = f"{len(rows)} options; {len(changed)} {differ} from the {data.record.preset} preset."
+        count = {0: "none differs", 1: "1 differs"}.get(len(changed), f"{len(changed)} differ")
+        note = f"{len(rows)} options; {count} from the {data.record.preset} preset."
     field = tag("input", type="search", id="config-search", autocomplete="off")
     return join(
         tag("p", note),

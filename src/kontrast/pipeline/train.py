@@ -84,7 +84,7 @@ def train_run(
     rows_text = ", ".join(f"{estimator.size(part):,} {name}" for name, part in splits)
     say(f"{system.card.name}: {rows_text} rows from {data}")
     say(leaks.sentence)
-    if resume and run.record.status == "trained":
+    if resume and run.model.is_dir():
         estimator = system.load(run.model)
     else:
         with run.timed("train"):

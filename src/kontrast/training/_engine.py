@@ -8,6 +8,7 @@ that differs by where in an epoch the checkpoint fell.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import math
@@ -18,7 +19,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as lightning
@@ -35,66 +36,25 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kontrast.errors import ConfigError, KontrastError, suggest
 from kontrast.extras import require
-from kontrast.progress import Task
 from kontrast.randomness import derive_seed
 from kontrast.training.batches import Batches, Shard, to_device
-from kontrast.training.checkpoint import Checkpoint, CheckpointFolder, pack, pack_optimiser, unpack, unpack_optimiser
+from kontrast.training.checkpoint import Checkpoint, pack, pack_optimiser, unpack, unpack_optimiser
 from kontrast.training.config import TrainerConfig
 from kontrast.training.history import Row
 from kontrast.training.model import Progress
 from kontrast.training.optimiser import build_optimiser, set_learning_rate
+from kontrast.training.state import LoopState, Run
 
 if TYPE_CHECKING:
     from kontrast.training.fit import Stage
 
 
-@dataclass
-class LoopState:
-    """All that the loop knows besides tensors and history.
-
-    Args:
-        epoch, index: the next batch; `index` may be the length of the epoch only in between.
-        step: optimiser steps done.
-        sums, counts: of each column, over the steps of the current epoch.
-        best: the best value of the monitored metric so far.
-        best_step: the step it was reached at.
-        waited: validations since then.
-        stopped: early stopping has ended the stage.
-    """
-
-    epoch: int = 0
-    index: int = 0
-    step: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    best: float | None = None
-    best_step: int | None = None
-    waited: int = 0
-    stopped: bool = False
-
-
-def fit(
-    stage: Stage,
-    config: TrainerConfig,
-    *,
-    total_steps: int,
-    state: LoopState,
-    rows: list[Row],
-    checkpoint: Checkpoint | None,
-    folder: CheckpointFolder | None,
-    fingerprint: Mapping[str, str],
-    work: Task,
-) -> dict[str, Tensor] | None:
-    """Trains `stage.model` from `state` to the end of the stage; `state` and `rows` are brought up to date in place.
-
-    Returns:
-        The selected weights, if weights are selected.
-    """
-    with _quiet(), _signals_kept():
-        trainer = _trainer(stage, config, state)
-        loop = _Loop(stage, config, total_steps, state, rows, checkpoint, folder, fingerprint, work)
+def fit(stage: Stage, config: TrainerConfig, run: Run) -> None:
+    """Trains `stage.model` from where `run` is to the end of the stage; `run` is brought up to date in place."""
+    with _quiet(), _settings_kept():
+        trainer = _trainer(stage, config, run.state)
         try:
-            trainer.fit(loop)
+            trainer.fit(_Loop(stage, config, run))
         except SIGTERMException:
             raise SystemExit(128 + signal.SIGTERM) from None
         except SystemExit:
@@ -102,37 +62,21 @@ def fit(
             if trainer.interrupted:
                 raise KeyboardInterrupt from None
             raise
-        return loop.best
 
 
 class _Loop(lightning.LightningModule):
-    def __init__(
-        self,
-        stage: Stage,
-        config: TrainerConfig,
-        total_steps: int,
-        state: LoopState,
-        rows: list[Row],
-        checkpoint: Checkpoint | None,
-        folder: CheckpointFolder | None,
-        fingerprint: Mapping[str, str],
-        work: Task,
-    ) -> None:
+    def __init__(self, stage: Stage, config: TrainerConfig, run: Run) -> None:
         super().__init__()
         self.model = stage.model
         self.stage = stage
         self.config = config
-        self.total_steps = total_steps
-        self.state = state
-        self.rows = rows
-        self.folder = folder
-        self.fingerprint = dict(fingerprint)
-        self.work = work
-        self.best = checkpoint.best if checkpoint is not None else None
-        self._restored = checkpoint
+        self.run = run
+        self.state = run.state
+        self.best = run.checkpoint.best if run.checkpoint is not None else None
         self._pending: list[tuple[tuple[str, ...], Tensor]] = []
         self._weights: dict[str, float] = {}
         self._learning_rate = math.nan
+        self._counted = (-1, 0)  # an epoch and its number of batches
         self._clock = time.perf_counter()
         self._spent = {"validating": 0.0, "saving": 0.0}
 
@@ -142,13 +86,15 @@ class _Loop(lightning.LightningModule):
         return build_optimiser(self.stage.model, self.stage.optimiser)
 
     def train_dataloader(self) -> DataLoader[Any]:
+        stage, state = self.stage, self.state
         shard = Shard(self.global_rank, self.trainer.world_size)
-        workers = self.config.workers
         return DataLoader(
-            _Stream(self.stage.batches, shard, self.stage.seed, self.stage.name),
+            _Stream(stage.batches, shard, stage.seed, stage.name),
             batch_size=None,
-            sampler=_Keys(self.stage.batches, self.state.epoch, self.state.index, self.total_steps - self.state.step),
-            num_workers=workers,
+            sampler=_Keys(
+                self.stage.batches, self.state.epoch, self.state.index, self.run.total_steps - self.state.step
+            ),
+            num_workers=self.config.workers,
             collate_fn=_unchanged,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
             # The loader draws a seed for its workers; from a generator of its own, so that no other one moves.
@@ -164,28 +110,29 @@ class _Loop(lightning.LightningModule):
         return to_device(batch, device)
 
     def on_fit_start(self) -> None:
-        if self._restored is not None:
-            unpack_optimiser(self._optimiser, self._restored.optimiser or {}, self._restored.state["optimiser"])
-            self.trainer.precision_plugin.load_state_dict(self._restored.state["precision"])
-            self._restored = None
+        checkpoint = self.run.checkpoint
+        if checkpoint is not None:
+            unpack_optimiser(self._optimiser, checkpoint.optimiser or {}, checkpoint.state["optimiser"])
+            self.trainer.precision_plugin.load_state_dict(checkpoint.state["precision"])
+            checkpoint.optimiser = None
         for logger in self.trainer.loggers:
             # A new CSV file replaces the one of the interrupted run, which may hold rows from after the checkpoint.
             if isinstance(logger, CSVLogger):
-                for row in self.rows:
+                for row in self.run.rows:
                     _log(logger, row)
         self._clock = time.perf_counter()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         state = self.state
         seed_everything(self.stage.seed, self.stage.name, "step", state.step, self.global_rank)
-        factor = self.stage.optimiser.factor(state.step, self.total_steps)
+        factor = self.stage.optimiser.factor(state.step, self.run.total_steps)
         self._learning_rate = set_learning_rate(self._optimiser, factor)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         progress = self._progress()
         terms = self.model.losses(self.model.encode(batch), batch, progress)
         self._weights = self._weigh(terms, progress)
-        total = torch.stack([weight * terms[name] for name, weight in self._weights.items()]).sum()
+        total = functools.reduce(torch.add, (weight * terms[name] for name, weight in self._weights.items()))
         values = [total.detach(), *(term.detach() for term in terms.values())]
         self._pending.append((tuple(terms), torch.stack([value.to(torch.float32) for value in values])))
         return total
@@ -196,8 +143,10 @@ class _Loop(lightning.LightningModule):
             self.model.after_step(self._progress())
         state.step += 1
         state.index += 1
-        epoch_ends = state.index == self.stage.batches.count(state.epoch)
-        last = state.step == self.total_steps
+        if state.epoch != self._counted[0]:
+            self._counted = state.epoch, self.stage.batches.count(state.epoch)
+        epoch_ends = state.index == self._counted[1]
+        last = state.step == self.run.total_steps
         logs = state.step % self.config.log_every == 0
         every = self.config.checkpoint_every
         saves = epoch_ends or last or bool(every and state.step % every == 0)
@@ -226,7 +175,9 @@ class _Loop(lightning.LightningModule):
         if self.trainer.world_size > 1:
             # Buffers such as running statistics are each rank's own until the next step; there is none.
             for tensor in [*self.stage.model.parameters(), *self.stage.model.buffers()]:
-                torch.distributed.broadcast(tensor.detach(), src=0)
+                whole = tensor.detach().contiguous()
+                torch.distributed.broadcast(whole, src=0)
+                tensor.detach().copy_(whole)
 
     @property
     def _optimiser(self) -> torch.optim.Optimizer:
@@ -237,7 +188,7 @@ class _Loop(lightning.LightningModule):
     # -- loss terms --------------------------------------------------------------------------------------------------
 
     def _progress(self) -> Progress:
-        return Progress(self.state.step, self.total_steps, self.state.epoch)
+        return Progress(self.state.step, self.run.total_steps, self.state.epoch)
 
     def _weigh(self, terms: Mapping[str, Tensor], progress: Progress) -> dict[str, float]:
         given = self.stage.weights
@@ -294,7 +245,7 @@ class _Loop(lightning.LightningModule):
             **{f"weight/{name}": weight for name, weight in self._weights.items()},
             **{name: value for name, value in values.items() if name.startswith("valid/")},
         }
-        self.rows.append(row)
+        self.run.rows.append(row)
         for logger in self.trainer.loggers:
             _log(logger, row)
 
@@ -319,7 +270,8 @@ class _Loop(lightning.LightningModule):
     def _show(self, values: Mapping[str, float], metrics: Mapping[str, float]) -> None:
         # With one term alone it is the loss.
         shown = {name.removeprefix("loss/"): values[name] for name in (values if len(values) > 2 else list(values)[:1])}
-        self.work.advance(note=f"epoch {self.state.epoch + 1}/{self.stage.epochs}", values={**shown, **metrics})
+        if self.run.task is not None:
+            self.run.task.advance(note=f"epoch {self.state.epoch + 1}/{self.stage.epochs}", values={**shown, **metrics})
 
     def _validate(self, validate: Callable[[], Mapping[str, float]]) -> dict[str, float]:
         metrics: dict[str, float] = {}
@@ -354,16 +306,19 @@ class _Loop(lightning.LightningModule):
 
     def _save(self) -> None:
         started = time.perf_counter()
-        if self.folder is not None and self.global_rank == 0:
+        run = self.run
+        if run.folder is not None and self.global_rank == 0:
             tensors, values = pack_optimiser(self._optimiser)
             state = {
                 "finished": False,
-                "loop": asdict(self.state),
-                "fingerprint": self.fingerprint,
+                "loop": asdict(run.state),
+                "fingerprint": dict(run.fingerprint),
                 "optimiser": values,
                 "precision": self.trainer.precision_plugin.state_dict(),
             }
-            self.folder.save(self.state.step, Checkpoint(state, pack(self.stage.model), tensors, self.best, self.rows))
+            self.run.folder.save(
+                self.state.step, Checkpoint(state, pack(self.stage.model), tensors, self.best, self.run.rows)
+            )
         self.trainer.strategy.barrier("checkpoint")
         self._spent["saving"] += time.perf_counter() - started
         self._note_time()
@@ -388,11 +343,16 @@ class _Loop(lightning.LightningModule):
 
 
 def seed_everything(*keys: int | str) -> None:
-    """Seeds Python's, NumPy's and torch's global generators (every GPU's too) from `keys` alone."""
+    """Seeds Python's, NumPy's and torch's global generators (also of GPUs in use) from `keys` alone."""
     seed = derive_seed(*keys)
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002 - libraries draw from it
-    torch.manual_seed(seed)
+    # torch.manual_seed formats a stack trace for each kind of accelerator that is not in use: milliseconds at each step.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available() and not torch.mps._is_in_bad_fork():
+        torch.mps.manual_seed(seed)
 
 
 class _Failure:
@@ -524,13 +484,15 @@ def _quiet() -> Generator[None]:
 
 
 @contextmanager
-def _signals_kept() -> Generator[None]:
-    """Lightning leaves SIGINT ignored after an interrupt."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
+def _settings_kept() -> Generator[None]:
+    """Lightning leaves SIGINT ignored after an interrupt, and deterministic kernels switched on."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        if main:
+            signal.signal(signal.SIGINT, handler)

@@ -128,9 +128,17 @@ class CheckpointFolder:
             raise damage
         return None
 
-    def final(self) -> Checkpoint | None:
-        """The finished stage, if it is finished."""
-        return read(self.final_path) if self.final_path.is_dir() else None
+    def newest(self) -> Checkpoint | None:
+        """The final checkpoint of a finished stage, or else `latest`; raises what `latest` raises."""
+        if not self.final_path.is_dir():
+            return self.latest()
+        try:
+            return read(self.final_path)
+        except DamagedError as error:
+            if not self.steps():
+                raise
+            say(f"note: {error} Trying an older checkpoint.")
+            return self.latest()
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:

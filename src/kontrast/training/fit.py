@@ -21,6 +21,7 @@ from kontrast.training.checkpoint import Checkpoint, CheckpointFolder, pack, unp
 from kontrast.training.config import OptimiserConfig, TrainerConfig
 from kontrast.training.history import History
 from kontrast.training.model import TrainableModel
+from kontrast.training.state import LoopState, Run
 
 
 @dataclass
@@ -36,7 +37,8 @@ class Stage:
         optimiser: how weights are updated.
         seed: of everything random during the stage; the batches have their own.
         weights: weight of a loss term, a number or a schedule over the stage; 1 where none is given.
-        validate: computes metrics of the model as it is, which is in evaluation mode then and without gradients.
+        validate: computes metrics of the model as it is: on the device that trains, in evaluation mode, without
+            gradients. Of several ranks the first one calls it.
         monitor: the metric by which weights are selected: the stage ends with those of the best validation.
         mode: whether more of that metric is better or less.
         fingerprint: facts that a resumed run must share, such as {"config": ..., "data": content hash}.
@@ -90,11 +92,12 @@ def run_stage(stage: Stage, trainer: TrainerConfig | None = None) -> History:
     folder = None
     if trainer.directory is not None:
         folder = CheckpointFolder(trainer.directory / "checkpoints" / stage.name, trainer.keep)
-    total_steps = sum(stage.batches.count(epoch) for epoch in range(stage.epochs))
+    counts = [stage.batches.count(epoch) for epoch in range(stage.epochs)]
+    if 0 in counts:
+        raise ConfigError(f"stage '{stage.name}' has no batches to train on in epoch {counts.index(0)}.")
+    total_steps = sum(counts)
     if trainer.max_steps is not None:
         total_steps = min(total_steps, trainer.max_steps)
-    if total_steps == 0:
-        raise ConfigError(f"stage '{stage.name}' has no batches to train on.")
     fingerprint = _fingerprint(stage, trainer, total_steps)
     with showing(trainer.progress), _generators_kept():
         checkpoint = _restore(stage, folder, fingerprint, resume=trainer.resume)
@@ -102,48 +105,42 @@ def run_stage(stage: Stage, trainer: TrainerConfig | None = None) -> History:
             say(f"stage '{stage.name}' is finished; its weights are loaded.")
             stage.model.eval()
             return History(checkpoint.rows)
-        history = _train(stage, trainer, total_steps, folder, fingerprint, checkpoint)
-    stage.model.zero_grad(set_to_none=True)
-    stage.model.eval()
-    return history
+        state = LoopState() if checkpoint is None else LoopState(**checkpoint.state["loop"])
+        rows = [] if checkpoint is None else checkpoint.rows
+        _train(stage, trainer, Run(total_steps, fingerprint, folder, checkpoint, state, rows))
+    stage.model.to("cpu").eval().zero_grad(set_to_none=True)
+    return History(rows)
 
 
-def _train(
-    stage: Stage,
-    trainer: TrainerConfig,
-    total_steps: int,
-    folder: CheckpointFolder | None,
-    fingerprint: dict[str, str],
-    checkpoint: Checkpoint | None,
-) -> History:
+def _train(stage: Stage, trainer: TrainerConfig, run: Run) -> None:
     # Lightning takes seconds to import, and only training needs it.
-    from kontrast.training._engine import LoopState, fit
+    from kontrast.training._engine import fit
 
-    state = LoopState(**checkpoint.state["loop"]) if checkpoint is not None else LoopState()
-    rows = list(checkpoint.rows) if checkpoint is not None else []
+    state, checkpoint = run.state, run.checkpoint
     if checkpoint is not None:
-        say(f"stage '{stage.name}' goes on after step {state.step} of {total_steps}.")
-    if state.step < total_steps and not state.stopped:
+        say(f"stage '{stage.name}' goes on after step {state.step} of {run.total_steps}.")
+    if state.step < run.total_steps and not state.stopped:
         stage.model.train()
-        with task(stage.name, total_steps, done=state.step) as work:
-            best = fit(
-                stage, trainer, total_steps=total_steps, state=state, rows=rows, checkpoint=checkpoint, folder=folder,
-                fingerprint=fingerprint, work=work,
-            )  # fmt: skip
-    else:
-        best = checkpoint.best if checkpoint is not None else None
-        if best is not None:
-            unpack(stage.model, best)
+        with task(stage.name, run.total_steps, done=state.step) as run.task:
+            fit(stage, trainer, run)
+    elif checkpoint is not None and checkpoint.best is not None:
+        # It was killed between its last step and its end.
+        unpack(stage.model, checkpoint.best)
     if state.stopped:
         say(f"stage '{stage.name}' stopped early after step {state.step}; its best was at step {state.best_step}.")
-    if folder is not None:
-        if _rank() == 0:
-            facts = {"finished": True, "fingerprint": fingerprint, "step": state.step,
-                     "best": state.best, "best_step": state.best_step}  # fmt: skip
-            write(folder.final_path, Checkpoint(facts, pack(stage.model), rows=rows))
-        if _distributed():
-            torch.distributed.barrier()
-    return History(rows)
+    if run.folder is None:
+        return
+    if _rank() == 0:
+        facts = {
+            "finished": True,
+            "fingerprint": dict(run.fingerprint),
+            "step": state.step,
+            "best": state.best,
+            "best_step": state.best_step,
+        }
+        write(run.folder.final_path, Checkpoint(facts, pack(stage.model), rows=run.rows))
+    if _distributed():
+        torch.distributed.barrier()
 
 
 def _restore(
@@ -164,7 +161,7 @@ def _restore(
         folder.clean()
         return None
     folder.clean()
-    checkpoint = folder.final() or folder.latest()
+    checkpoint = folder.newest()
     if checkpoint is None:
         return None
     made_with = checkpoint.state["fingerprint"]
@@ -177,6 +174,7 @@ def _restore(
                 mend="resume with the options and data of that run, or train anew in another directory",
             )
     unpack(stage.model, checkpoint.model, folder.path)
+    checkpoint.model.clear()
     return checkpoint
 
 
@@ -212,7 +210,9 @@ def _distributed() -> bool:
 def _generators_kept() -> Generator[None]:
     """Leaves the global generators as they were: training should not decide what its caller draws next."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - it is the global one that is meant
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
+    # A GPU that nobody has used yet has drawn nothing that could be kept.
+    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = range(torch.cuda.device_count()) if used else []
     with torch.random.fork_rng(devices):
         try:
             yield

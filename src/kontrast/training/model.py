@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +30,7 @@ class Progress:
         return min(1.0, self.step / self.total_steps) if self.total_steps else 1.0
 
 
-class TrainableModel(nn.Module):
+class TrainableModel(nn.Module, ABC):
     """A model that the trainer can train.
 
     Everything that changes during training is a parameter or a buffer: a queue and its pointer, a momentum copy,

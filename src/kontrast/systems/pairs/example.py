@@ -20,8 +20,8 @@ CODES = ("KA", "ZU", "MI", "RO", "TE", "LO", "VA", "NI", "SE", "PO", "GU", "HE")
 def write_example_pairs(folder: str | Path) -> Path:
     """Writes ``pairs.csv`` with the columns question and answer into `folder`.
 
-    Every question names a fruit, a colour, a vessel and a place in plain words; its answer names the same four by codes of
-    two letters. No word stands on both sides, so nothing but learned correspondence finds the answer.
+    Every question names a fruit, a colour, a vessel and a place in plain words; its answer names the same four by codes
+    of two letters. No word stands on both sides, so nothing but learned correspondence finds the answer.
     """
     rng = numpy_rng(0, "example of pairs")
     words = (FRUITS, COLOURS, VESSELS, PLACES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,21 +30,24 @@ def _ranks(system: Pairs, data: PairTable) -> Figure:
     ranks = system.retrieval(data).rank
     edges = [*(edge for edge in EDGES if edge <= ranks.max()), np.inf]
     counts = np.histogram(ranks, bins=edges)[0]
-    names = [_span(low, high) for low, high in zip(edges, edges[1:])]
+    names = [_span(low, high) for low, high in pairwise(edges)]
     return Figure(
         "Where the right answer came",
         f"Position of the first right answer among the candidates, for {len(ranks):,} held-out queries.",
         plotly={
             "data": [{"type": "bar", "x": names, "y": counts.tolist(), "hovertemplate": "%{y} queries<extra></extra>"}],
-            "layout": {"xaxis": {"title": {"text": "position"}, "type": "category"}, "yaxis": {"title": {"text": "queries"}}},
+            "layout": {
+                "xaxis": {"title": {"text": "position"}, "type": "category"},
+                "yaxis": {"title": {"text": "queries"}},
+            },
         },
     )
 
 
 def _span(low: float, high: float) -> str:
-    if high == np.inf:
+    if high == np.inf and low > 1:
         return f"≥ {low:.0f}"
-    return f"{low:.0f}" if high - low == 1 else f"{low:.0f}–{high - 1:.0f}"
+    return f"{low:.0f}" if high - low == 1 or high == np.inf else f"{low:.0f}–{high - 1:.0f}"
 
 
 def _similarities(system: Pairs, data: PairTable) -> Figure:
@@ -54,7 +58,10 @@ def _similarities(system: Pairs, data: PairTable) -> Figure:
         "How far true pairs stand apart",
         "Cosine of the two vectors of a row, beside that of vectors from two rows drawn at random.",
         plotly={
-            "data": [_histogram("true pairs", (left * right).sum(1)), _histogram("random pairs", (left * right[order]).sum(1))],
+            "data": [
+                _histogram("true pairs", (left * right).sum(1)),
+                _histogram("random pairs", (left * right[order]).sum(1)),
+            ],
             "layout": {
                 "barmode": "overlay",
                 "xaxis": {"title": {"text": "cosine"}},
@@ -86,4 +93,6 @@ def _answers(system: Pairs, data: PairTable) -> Figure:
     table = pd.DataFrame({"query": asked.words("left"), "right answer": asked.words("right")})
     for place in range(found.shape[1]):
         table[f"answer {place + 1}"] = [words[hit] for hit in found[:, place]]
-    return Figure("A dozen held-out queries", "The nearest candidates of the test part for queries drawn at random.", table=table)
+    return Figure(
+        "A dozen held-out queries", "The nearest candidates of the test part for queries drawn at random.", table=table
+    )

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kontrast.encoders import Encoder, ProjectionHead
-from kontrast.losses import ClipLoss, InfoNCE
+from kontrast.losses import ClipLoss, InfoNCE, SigmoidLoss
 from kontrast.randomness import derive_seed
 from kontrast.systems.pairs.config import PairsConfig
 from kontrast.training import Progress, TrainableModel
@@ -52,12 +52,11 @@ class PairsModel(TrainableModel):
         dims = (left.dim, right.dim)
         layers = config.head_layers or (1 if dims[0] != dims[1] else 0)
         shared = left is right
-        self.left = Tower(left, _head(left.dim, min(dims), layers, config.seed, "left"))
-        self.right = self.left if shared else Tower(right, _head(right.dim, min(dims), layers, config.seed, "right"))
-        kinds = {"clip": ClipLoss, "info_nce": InfoNCE}
-        self.objective = kinds[config.objective](
-            temperature=config.temperature, learnable=config.learn_temperature, products=config.products
+        self.left: Tower = Tower(left, _head(left.dim, min(dims), layers, config.seed, "left"))
+        self.right: Tower = (
+            self.left if shared else Tower(right, _head(right.dim, min(dims), layers, config.seed, "right"))
         )
+        self.objective = _objective(config)
 
     def encode(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Unit vectors of both sides."""
@@ -70,3 +69,10 @@ class PairsModel(TrainableModel):
 
 def _head(width: int, dim: int, layers: int, seed: int, side: str) -> ProjectionHead | None:
     return ProjectionHead(width, dim, layers=layers, seed=derive_seed(seed, side)) if layers else None
+
+
+def _objective(config: PairsConfig) -> nn.Module:
+    if config.objective == "siglip":
+        return SigmoidLoss(temperature=config.temperature, learnable=config.learn_temperature, products=config.products)
+    kind = ClipLoss if config.objective == "clip" else InfoNCE
+    return kind(temperature=config.temperature, learnable=config.learn_temperature, products=config.products)

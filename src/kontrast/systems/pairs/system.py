@@ -16,27 +16,29 @@ from kontrast.data.splits import Splits, split_table
 from kontrast.data.tables import ColumnKind, Table, read_table
 from kontrast.encoders import Encoder, EncoderConfig, TextEncoder, build_encoder, encode_rows, resolve_encoder
 from kontrast.errors import DataError
-from kontrast.extras import installed
 from kontrast.evaluation.leaks import LeakReport, check_leaks
 from kontrast.evaluation.lexical import bm25_values
 from kontrast.evaluation.retrieval import RetrievalValues, retrieval_values
+from kontrast.extras import installed
 from kontrast.randomness import derive_seed, numpy_rng
 from kontrast.systems.pairs.config import PairsConfig
 from kontrast.systems.pairs.corpus import Corpus
 from kontrast.systems.pairs.example import write_example_pairs
 from kontrast.systems.pairs.figures import pair_figures
 from kontrast.systems.pairs.model import PairsModel
-from kontrast.systems.pairs.views import PairBatches, PairTable, Queries, Side, View, read_pairs
+from kontrast.systems.pairs.views import PairBatches, PairTable, Queries, Side, fixed_view, make_view, read_pairs
 from kontrast.training import Stage
 
 KS = (1, 5, 10)
+REPORTED = ("recall@1", "recall@5", "recall@10", "mrr", "ndcg@10", "map")
+WATCHED = ("recall@10", "mrr")
 
 
 class Pairs(System[PairsConfig, PairTable]):
     """Contrastive learning between two columns of a table, or between views of one.
 
-    Retrieval is measured from left to right on the test part: queries are its distinct left cells, candidates its distinct
-    right cells, and every row says that its right cell is an answer to its left one.
+    Retrieval is measured from left to right on the test part: queries are its distinct left cells, candidates its
+    distinct right cells, and every row says that its right cell is an answer to its left one.
     """
 
     card: ClassVar[Card] = Card(
@@ -44,14 +46,14 @@ class Pairs(System[PairsConfig, PairTable]):
         title="any two columns of your own table, or views of one",
         summary=(
             "Two encoders bring the two cells of a row together and keep cells of different rows apart (the symmetric "
-            "softmax objective of CLIP over a batch). Text, numeric vectors and images in any combination. The result is a "
-            "search engine from one column to the other and an embedding of both; with one column, of its cells."
+            "softmax objective of CLIP over a batch). Text, numeric vectors and images in any combination. The result is "
+            "a search engine from one column to the other and an embedding of both; with one column, of its cells."
         ),
         task="retrieval",
         modalities=("text", "vector", "image"),
         formats=(
-            "parquet, CSV, TSV or JSONL with two columns (text, numeric vectors as lists, image paths) and, if you like, "
-            "split, id, group and label columns",
+            "parquet, CSV, TSV or JSONL with two columns (text, numeric vectors as lists, image paths) and, if you "
+            "like, split, id, group and label columns",
             "plain .txt: one text per line, learned from views",
         ),
         primary_metric="recall@10",
@@ -64,6 +66,7 @@ class Pairs(System[PairsConfig, PairTable]):
         extras=("text", "images"),
     )
     Config = PairsConfig
+    model_: PairsModel
     smoke: ClassVar[dict[str, Any]] = {
         "epochs": 12,
         "batch_size": 64,
@@ -87,7 +90,9 @@ class Pairs(System[PairsConfig, PairTable]):
         parts = split_table(
             data.table, keys, group=data.group, seed=self.config.split_seed, require=("train", "test")
         )  # fmt: skip
-        return parts.map(lambda table: PairTable(table, data.left, data.right, data.kinds, data.id, data.group, data.label))
+        return parts.map(
+            lambda table: PairTable(table, data.left, data.right, data.kinds, data.id, data.group, data.label)
+        )
 
     def size(self, data: PairTable) -> int:
         return len(data)
@@ -155,8 +160,7 @@ class Pairs(System[PairsConfig, PairTable]):
             raise DataError("there is one training row", file=train.table.path, mend="contrast needs at least two rows")
         if config.contrast == "off":
             return
-        view = self._view() if train.right is None else None
-        batches = PairBatches(train, self.model_.left.encoder, self.model_.right.encoder, config, view)
+        batches = PairBatches(train, self.model_.left.encoder, self.model_.right.encoder, config)
         yield Stage(
             name="contrast",
             model=self.model_,
@@ -170,10 +174,7 @@ class Pairs(System[PairsConfig, PairTable]):
         )
 
     def _validate(self, valid: PairTable) -> dict[str, float]:
-        return self.retrieval(valid).means()
-
-    def _view(self) -> View:
-        return make_view(self.facts_["left_kind"], self.config.views.model_dump())
+        return _only(self.retrieval(valid), WATCHED)
 
     def finish(self, train: PairTable, valid: PairTable | None) -> None:
         self.corpus_ = self._corpus_of(train if valid is None else train.joined(valid))
@@ -200,8 +201,11 @@ class Pairs(System[PairsConfig, PairTable]):
         tower = self.model_.left if side == "left" else self.model_.right
         rows = tower.encoder.prepare(data.cells(side))
         if view is not None:
-            rows = self._view().each(rows, [numpy_rng(self.config.seed, "view", view, key) for key in data.keys(side)])
-        return encode_rows(tower.encoder, rows, head=tower.head)
+            augment = make_view(data.kinds[data.column(side)], self.config.views)
+            rows = fixed_view(rows, data.keys(side), augment, numpy_rng("fixed view", view))
+        vectors = encode_rows(tower.encoder, rows, head=tower.head)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
 
     def predict(self, data: PairTable) -> pd.DataFrame:
         """The `top_k` nearest right-hand cells of each row: id, query, rank, answer_id, answer, score (cosine)."""
@@ -211,7 +215,7 @@ class Pairs(System[PairsConfig, PairTable]):
         scores, found = index.search(self.vectors(data, "left"), self.config.top_k)
         width = found.shape[1]
         hits = found.ravel()
-        return pd.DataFrame(
+        frame = pd.DataFrame(
             {
                 "id": np.repeat(data.ids(), width),
                 "query": np.repeat(data.words("left"), width),
@@ -220,7 +224,9 @@ class Pairs(System[PairsConfig, PairTable]):
                 "answer": [corpus.words[hit] for hit in hits],
                 "score": scores.ravel(),
             }
-        )[lambda frame: np.isfinite(frame["score"])].reset_index(drop=True)
+        )
+        found_any: pd.DataFrame = frame[np.isfinite(frame["score"])]
+        return found_any.reset_index(drop=True)
 
     def _corpus_of(self, data: PairTable) -> Corpus:
         """The distinct right-hand cells."""
@@ -242,9 +248,9 @@ class Pairs(System[PairsConfig, PairTable]):
     def measure(self, data: PairTable) -> Measurement:
         self.check_fitted()
         values = self.retrieval(data)
-        metrics = values.means()
-        backwards = self.retrieval(data, backwards=True).means()
-        metrics |= {f"backwards {name}": backwards[name] for name in ("recall@1", "recall@10", "mrr")}
+        metrics = _only(values, REPORTED)
+        backwards = _only(self.retrieval(data, backwards=True), WATCHED)
+        metrics |= {f"backwards {name}": value for name, value in backwards.items()}
         first = Queries.of(data, backwards=False).queries
         return Measurement(metrics, values.per_query[self.card.primary_metric], data.take(first).ids())
 
@@ -268,16 +274,18 @@ class Pairs(System[PairsConfig, PairTable]):
         untrained = type(self)(self.config)
         untrained.facts_ = untrained.learn_facts(train)
         untrained.initialise()
-        found = {"untrained encoder": untrained.retrieval(test).means()}
+        found = {"untrained encoder": _only(untrained.retrieval(test), REPORTED)}
         ask = Queries.of(test, backwards=False)
         kinds = (test.kinds[test.left], test.kinds[test.column("right")])
         if kinds == ("text", "text") and test.right is not None and installed("bm25s"):
             words = [test.take(rows).cells(side) for rows, side in zip((ask.queries, ask.candidates), ask.sides)]
-            found["BM25"] = bm25_values(words[0], words[1], ask.relevance, ks=KS).means()
+            found["BM25"] = _only(bm25_values(words[0], words[1], ask.relevance, ks=KS), REPORTED)
         if kinds == ("vector", "vector") and test.right is not None:
             left, right = test.take(ask.queries).cells("left"), test.take(ask.candidates).cells("right")
             if left.shape[1] == right.shape[1]:
-                found["cosine of the given vectors"] = retrieval_values(left, right, ask.relevance, ks=KS).means()
+                found["cosine of the given vectors"] = _only(
+                    retrieval_values(left, right, ask.relevance, ks=KS), REPORTED
+                )
         found["chance"] = {self.card.primary_metric: self.chance(test)}
         return found
 
@@ -297,3 +305,9 @@ class Pairs(System[PairsConfig, PairTable]):
 
     def load_extra(self, folder: Path) -> None:
         self.corpus_ = Corpus.load(folder / "corpus")
+
+
+def _only(values: RetrievalValues, names: Sequence[str]) -> dict[str, float]:
+    """Means of some of the metrics, in that order."""
+    means = values.means()
+    return {name: means[name] for name in names}

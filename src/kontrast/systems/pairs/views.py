@@ -18,8 +18,9 @@ from kontrast.encoders import Encoder
 from kontrast.errors import DataError
 from kontrast.evaluation.relevance import Relevance
 from kontrast.randomness import numpy_rng
-from kontrast.systems.pairs.config import PairsConfig
+from kontrast.systems.pairs.config import PairsConfig, ViewsConfig
 from kontrast.training import BucketedSampler, GroupedSampler, IndexedBatches, Sampler, ShuffledSampler
+from kontrast.views import ColourJitter, FeatureMask, HorizontalFlip, RandomCrop, SpanCrop, TokenDropout, compose
 
 RESERVED = ("split",)
 Side = Literal["left", "right"]
@@ -128,7 +129,9 @@ class Queries:
         return cls(sides, queries, candidates, Relevance.from_pairs(asked, answer, n_queries=len(queries)))
 
 
-def read_pairs(path: str | Path, config: PairsConfig, purpose: Literal["train", "predict"], known: dict[str, Any]) -> PairTable:
+def read_pairs(
+    path: str | Path, config: PairsConfig, purpose: Literal["train", "predict"], known: dict[str, Any]
+) -> PairTable:
     """Reads the table and decides which column plays which role.
 
     Args:
@@ -156,7 +159,10 @@ def read_pairs(path: str | Path, config: PairsConfig, purpose: Literal["train", 
         if column is not None:
             table.column(column)
     kinds: dict[str, ColumnKind] = {}
-    for column, kind in ((left, known.get("left_kind", config.left_kind)), (right, known.get("right_kind", config.right_kind))):
+    for column, kind in (
+        (left, known.get("left_kind", config.left_kind)),
+        (right, known.get("right_kind", config.right_kind)),
+    ):
         if column is not None and column not in kinds:
             kinds[column] = table.check(column, None if kind == "auto" else kind)
     return PairTable(table, str(left), right, kinds, **roles)
@@ -177,7 +183,7 @@ def _choose(
     raise DataError(
         f"has the columns {', '.join(free)}, and it is not said which two are the pairs",
         file=path,
-        mend="name them with --left and --right (a column of the training file that is neither: --id, --group or --label)",
+        mend="name them with --left and --right (columns that are neither: --id, --group, --label)",
     )
 
 
@@ -192,7 +198,7 @@ def meeting_groups(data: PairTable) -> npt.NDArray[np.int64]:
 
 
 def shuffled_partners(groups: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
-    """(n,) the pairing of the null control: a random permutation in which, where that can be had, no row keeps its group."""
+    """(n,) the pairing of the null control: a random permutation in which, where possible, no row keeps its group."""
     rng = numpy_rng(seed, "null control")
     partner = rng.permutation(len(groups))
     for _ in range(10):
@@ -202,21 +208,39 @@ def shuffled_partners(groups: npt.NDArray[np.int64], seed: int) -> npt.NDArray[n
     return partner
 
 
+def make_view(kind: ColumnKind, config: ViewsConfig) -> View:
+    """The augmentation of prepared rows of one kind."""
+    if kind == "text":
+        return compose([SpanCrop(least=config.span), TokenDropout(share=config.token_dropout)])
+    if kind == "image":
+        jitter = ColourJitter(config.jitter, config.jitter, config.jitter)
+        return compose([RandomCrop(least=config.crop), HorizontalFlip(share=config.flip), jitter])
+    return FeatureMask(share=config.feature_mask, from_rows=True)
+
+
+def fixed_view(rows: Any, keys: Sequence[str], view: View, rng: np.random.Generator) -> Any:
+    """One view of all rows that depends on the set of rows and on `rng`, not on the rows' order."""
+    order = np.argsort(np.asarray(keys), kind="stable")
+    return view(rows[order], rng)[np.argsort(order, kind="stable")]
+
+
 class PairBatches:
     """Batches of both sides.
 
     Args:
         data: training rows.
         left, right: encoders of the two sides.
-        config: sampler, batch size, seeds, null control.
-        view: augments prepared rows, for one column; None where there are two.
+        config: sampler, batch size, seeds, views, null control.
     """
 
-    def __init__(self, data: PairTable, left: Encoder, right: Encoder, config: PairsConfig, view: View | None) -> None:
+    def __init__(self, data: PairTable, left: Encoder, right: Encoder, config: PairsConfig) -> None:
         groups = meeting_groups(data)
-        self.left, self.right, self.view = left, right, view
+        self.left, self.right = left, right
         self.left_rows = left.prepare(data.cells("left"))
         self.right_rows = right.prepare(data.cells("right")) if data.right is not None else self.left_rows
+        augment = config.augment or data.right is None
+        kinds = (data.kinds[data.left], data.kinds[data.column("right")])
+        self.views = tuple(make_view(kind, config.views) for kind in kinds) if augment else None
         self.groups = torch.from_numpy(groups)
         self.partner = shuffled_partners(groups, config.seed) if config.contrast == "shuffled" else np.arange(len(data))
         lengths = left.lengths(self.left_rows) + right.lengths(self.right_rows)
@@ -229,8 +253,8 @@ class PairBatches:
     def collate(self, rows: npt.NDArray[np.int64], rng: np.random.Generator) -> dict[str, Any]:
         """Both sides of some rows: encoder batches under "left" and "right", and the rows' groups."""
         left, right = self.left_rows[rows], self.right_rows[self.partner[rows]]
-        if self.view is not None:
-            left, right = self.view(left, rng), self.view(right, rng)
+        if self.views is not None:
+            left, right = self.views[0](left, rng), self.views[1](right, rng)
         return {"left": self.left.collate(left), "right": self.right.collate(right), "groups": self.groups[rows]}
 
 
