@@ -260,7 +260,9 @@ def predict(context: click.Context, run: Path, data: Path, output: Path | None, 
     from kontrast.pipeline.predict import predict_run
 
     frame = predict_run(run, data, output, parse_overrides(context.args))
-    rows: list[dict[str, Any]] = [{str(name): cell for name, cell in row.items()} for row in frame.to_dict(orient="records")]
+    rows: list[dict[str, Any]] = [
+        {str(name): cell for name, cell in row.items()} for row in frame.to_dict(orient="records")
+    ]
     if output is not None:
         emit({"output": str(output), "rows": len(rows)}, as_json, lambda: print(f"wrote {len(rows)} rows to {output}"))
     else:

@@ -46,8 +46,8 @@ class System(ABC, Generic[ConfigT, DataT]):
     """A contrastive method as an estimator over standard files.
 
     The constructor stores options; `fit` checks data and learns; what it learned ends in an underscore. `embed`,
-    `predict` and `evaluate` share one inference path: `embed`. A subclass supplies the methods that are abstract here and
-    usually inherits `fit`, `save` and `load`.
+    `predict` and `evaluate` share one inference path: `embed`. A subclass supplies the methods that are abstract here
+    and usually inherits `fit`, `save` and `load`.
 
     Class attributes:
         card: facts about the method.
@@ -97,7 +97,7 @@ class System(ABC, Generic[ConfigT, DataT]):
     @classmethod
     @abstractmethod
     def write_example(cls, path: str | Path) -> Path:
-        """Writes a small, clearly synthetic data set in the standard format into a folder; returns what `read` takes."""
+        """Writes a small synthetic data set in the standard format into a folder; returns what `read` takes."""
 
     @abstractmethod
     def split(self, data: DataT) -> Splits[DataT]:

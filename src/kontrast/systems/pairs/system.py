@@ -46,8 +46,8 @@ class Pairs(System[PairsConfig, PairTable]):
         title="any two columns of your own table, or views of one",
         summary=(
             "Two encoders bring the two cells of a row together and keep cells of different rows apart (the symmetric "
-            "softmax objective of CLIP over a batch). Text, numeric vectors and images in any combination. The result is "
-            "a search engine from one column to the other and an embedding of both; with one column, of its cells."
+            "softmax objective of CLIP over a batch). Text, numeric vectors and images in any combination. The result "
+            "is a search engine from one column to the other and an embedding of both; with one column, of its cells."
         ),
         task="retrieval",
         modalities=("text", "vector", "image"),
