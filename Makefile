@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= runs/demo
+JOBS ?= 2
 
 .PHONY: demo test test-all lint docs benchmarks results clean
 
@@ -28,11 +29,11 @@ demo: $(VENV)/.all
 
 ## test: the quick suite (under ten minutes on two cores)
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow and not learning"
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow and not learning"
 
 ## test-all: everything, also the slow tests and those that train on real data
 test-all: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

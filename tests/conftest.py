@@ -6,15 +6,15 @@ import os
 import sys
 from pathlib import Path
 
+# The suite runs in one process per core (pytest -n), so each of them, and what it starts, keeps to one thread. Threads
+# of several processes that wait for each other inside every small operation would make the tests many times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 
 HERE = Path(__file__).parent
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _few_threads():
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

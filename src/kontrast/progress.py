@@ -104,10 +104,10 @@ class Task:
         Args:
             amount: how much, in the unit of the total.
             note: a word on where the work is, such as "epoch 3/10"; stays until another one comes.
-            values: numbers to show beside, such as ``{"loss": 0.12}``; each stays until another one comes.
+            values: numbers to show beside, such as ``{"loss": 0.12}``; they stay until others come.
         """
         before, self.done = self.done, self.done + amount
-        self.values.update(values or {})
+        self.values = dict(self.values if values is None else values)
         self.note = self.note if note is None else note
         if self._bar is not None and _live is not None:
             _live.update(self._bar, completed=self.done, description=self._head(), values=self._tail())
@@ -206,6 +206,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str |
 
 def _new_bars() -> RichProgress:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.table import Column
     from rich.text import Text
 
     class Speed(ProgressColumn):
@@ -213,12 +214,18 @@ def _new_bars() -> RichProgress:
             speed = task.finished_speed or task.speed
             return Text("" if speed is None else f"{speed:.1f} it/s" if speed >= 1 else f"{1 / speed:.1f} s/it")
 
+    def whole() -> Column:
+        return Column(no_wrap=True)
+
+    # The values give way where a terminal is narrow; the rest is shown whole.
+    values = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Speed(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[values]}", markup=False),
+        TextColumn("{task.description}", markup=False, table_column=whole()),
+        BarColumn(bar_width=16, table_column=whole()),
+        MofNCompleteColumn(table_column=whole()),
+        Speed(table_column=whole()),
+        TimeRemainingColumn(compact=True, table_column=whole()),
+        TextColumn("{task.fields[values]}", markup=False, table_column=values),
         console=console(),
+        expand=True,
     )

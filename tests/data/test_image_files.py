@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,5 @@ def test_random_damage_never_escapes_as_another_error(tmp_path: Path, seed: int)
     for place in rng.integers(8, len(data), size=6):
         data[place] = rng.integers(256)
     path.write_bytes(bytes(data))
-    try:
+    with contextlib.suppress(DataError):
         assert load_images([path], 8).shape == (1, 3, 8, 8)
-    except DataError as error:
-        assert "a." in str(error)

@@ -15,7 +15,11 @@ from kontrast.data.python_sources import compiled_definitions, source_definition
 from kontrast.errors import DataError
 
 FILES = {
-    "__init__.py": "from ._impl import sort_rows, _hidden\nfrom .shapes import Circle\n__all__ = ['sort_rows', 'Circle']\n",
+    "__init__.py": """
+from ._impl import sort_rows, _hidden
+from .shapes import Circle
+__all__ = ['sort_rows', 'Circle']
+""",
     "_impl.py": '''
 def sort_rows(a: "list", axis: int = -1, *, kind=None) -> "list":
     """Arrange the rows of an array in ascending order. More text."""
@@ -153,6 +157,6 @@ def test_the_whole_data_set(tmp_path: Path) -> None:
     assert frame["query"].str.split().str.len().min() >= 3
     assert frame["target"].str.startswith("numpy.sort(").any()
     assert frame["target"].str.startswith("torch.topk(").any()
-    assert not frame["target"].str.contains(r"(?:^|\.)_|\.tests?\.").any()
+    assert not frame["target"].str.partition("(")[0].str.contains(r"(?:^|\.)_|\.tests?\.").any()
     assert not frame["query"].str.match(r"(?i)see |deprecated|alias").any()
     assert frame["split"].value_counts(normalize=True)["train"] == pytest.approx(0.8, abs=0.08)

@@ -43,7 +43,9 @@ def slow_groups(keys: list[list[object]]) -> list[set[int]]:
 def test_groups_equal_the_slow_twin(rows: list[tuple[int, int | None]]) -> None:
     keys = [[a for a, _ in rows], [b for _, b in rows]]
     fast = connected_groups(keys)
-    assert {frozenset(np.flatnonzero(fast == g).tolist()) for g in set(fast)} == {frozenset(g) for g in slow_groups(keys)}
+    assert {frozenset(np.flatnonzero(fast == g).tolist()) for g in set(fast)} == {
+        frozenset(g) for g in slow_groups(keys)
+    }
 
 
 @settings(deadline=None, max_examples=40, derandomize=True)

@@ -98,8 +98,8 @@ def train(
         return {"score": VALIDATED[int(model.seen) // toy.ROWS - 1], "size": float(model.encoder[0].weight.norm())}
 
     options = TrainerConfig(
-        accelerator="cpu", checkpoint_every=3, log_every=4, keep=2, patience=3, workers=workers, progress="off",
-        gradient_clip=1.0, directory=directory, resume=resume,
+        accelerator="cpu", checkpoint_every=3, checkpoint_pause=0.0, log_every=4, keep=2,
+        patience=3, workers=workers, progress="off", gradient_clip=1.0, directory=directory, resume=resume,
     )  # fmt: skip
     first = toy.stage(
         name="first", model=model, epochs=8, validate=validate, monitor="score",

@@ -20,7 +20,7 @@ from torch import Tensor
 from kontrast.errors import CheckpointError, ConfigError, DataError, KontrastError
 from kontrast.schedules import Schedule
 from kontrast.training import IndexedBatches, Progress, Shard, ShuffledSampler, TrainerConfig, run_stage
-from kontrast.training.checkpoint import pack
+from kontrast.training.checkpoint import CheckpointFolder, pack
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +129,25 @@ def test_a_weight_without_a_term_is_an_error() -> None:
         run_stage(toy.stage(weights={"sise": 1.0}), options())
 
 
-def test_a_loss_that_is_not_finite_names_step_and_term() -> None:
+@pytest.fixture
+def _losses_are_read_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where losses are read where a row, a checkpoint or an epoch needs them and not at each step."""
+    from kontrast.training import _engine
+
+    monkeypatch.setattr(_engine._Loop, "device", property(lambda self: torch.device("meta")))
+
+
+def test_reading_losses_late_changes_nothing(request: pytest.FixtureRequest) -> None:
+    at_once = run_stage(toy.stage(), options(log_every=3))
+    request.getfixturevalue("_losses_are_read_late")
+    assert run_stage(toy.stage(), options(log_every=3)).to_jsonl() == at_once.to_jsonl()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_loss_that_is_not_finite_names_step_and_term(late: bool, request: pytest.FixtureRequest) -> None:
+    if late:
+        request.getfixturevalue("_losses_are_read_late")
+
     class Bad(toy.Toy):
         def losses(self, encoded: Any, batch: Any, progress: Progress) -> Mapping[str, Tensor]:
             terms = dict(super().losses(encoded, batch, progress))
@@ -229,6 +247,13 @@ def test_a_run_that_is_asked_to_end_saves_first(tmp_path: Path) -> None:
     assert caught.value.code == 143
     assert (tmp_path / "checkpoints/toy/step-00000008").is_dir()
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+@pytest.mark.parametrize(("pause", "steps"), [(0.0, [5, 10, 15, 20]), (1000.0, [20])])
+def test_short_epochs_are_not_all_saved(pause: float, steps: list[int], tmp_path: Path) -> None:
+    run_stage(toy.stage(), options(directory=tmp_path, checkpoint_pause=pause, keep=9))
+    assert CheckpointFolder(tmp_path / "checkpoints/toy").steps() == steps
+    assert (tmp_path / "logs/toy/timings.jsonl").read_text().count("\n") == 4
 
 
 def test_a_damaged_end_is_made_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -107,3 +107,15 @@ def test_resuming_a_finished_run_changes_nothing(outcome: tuple[Path, dict[str, 
     root, codes = outcome
     assert codes["finished"] == [0, 0]
     assert files(root / "finished") == files(root / "one")
+
+
+def test_resuming_again_with_a_damaged_newest_checkpoint(
+    outcome: tuple[Path, dict[str, list[int]]], tmp_path: Path
+) -> None:
+    root, _ = outcome
+    directory = tmp_path / "run"
+    assert run([{"directory": str(directory), "kill": ["step", 17]}]) == [-9]
+    damaged = directory / "checkpoints/first/step-00000015/optimiser.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    assert run([{"directory": str(directory), "resume": True}]) == [0]
+    assert files(directory) == files(root / "one")

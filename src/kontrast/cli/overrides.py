@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from kontrast.config import BaseConfig, merge, read_yaml
-from kontrast.errors import ConfigError, suggest
+from kontrast.config import BaseConfig, merge, param, read_yaml
+from kontrast.errors import ConfigError
 
 if TYPE_CHECKING:
     from kontrast.config import Preset
     from kontrast.contract import System, SystemConfig
     from kontrast.training import TrainerConfig
+
+
+class Flag(str):
+    """The value of an option that was given without one: "true", or "false" of ``--no-name``."""
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
@@ -40,9 +44,9 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
                 value = following
                 position += 1
             elif name.startswith("no-"):
-                name, value = name[3:], "false"
+                name, value = name[3:], Flag("false")
             else:
-                value = "true"
+                value = Flag("true")
         overrides[name.replace("-", "_")] = _value(value)
     return overrides
 
@@ -50,7 +54,7 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     if text in ("null", "none", "None"):
         return None
-    if text[:1] in "[{":
+    if text.startswith(("[", "{")):
         try:
             return yaml.safe_load(text)
         except yaml.YAMLError:

@@ -41,10 +41,9 @@ def _load(path: Path, size: int) -> npt.NDArray[np.uint8]:
             image = file.convert("RGB")
     except FileNotFoundError:
         raise DataError("no such image file", file=path, mend="check the path") from None
-    except (OSError, SyntaxError, ValueError, pil.DecompressionBombError) as error:
-        # Pillow reports damage as any of these, a broken PNG as SyntaxError.
-        if isinstance(error, pil.UnidentifiedImageError):
-            raise DataError("is not an image", file=path, mend="give PNG, JPEG, WebP, BMP, GIF or TIFF files") from None
+    except pil.UnidentifiedImageError:
+        raise DataError("is not an image", file=path, mend="give PNG, JPEG, WebP, BMP, GIF or TIFF files") from None
+    except Exception as error:  # each decoder reports damage in its own way: OSError, SyntaxError, struct.error, ...
         raise DataError(f"is a damaged image ({error})", file=path, mend="copy it again or drop its row") from None
     scale = size / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)

@@ -307,6 +307,8 @@ def column_kind(column: pd.Series[Any]) -> ColumnKind:
     if not sample:
         raise DataError(f"column '{column.name}' is empty in every row", mend="fill it in or name another column")
     if all(isinstance(cell, (list, tuple, np.ndarray)) for cell in sample):
+        if any(isinstance(item, str) for item in sample[0]):
+            raise DataError(f"column '{column.name}' holds lists of strings", mend=allowed)
         return "vector"
     if all(_is_number(cell) for cell in sample):
         return "number"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kontrast.encoders.base import Batch, seeded
 from kontrast.encoders.heads import ProjectionHead
-from kontrast.encoders.saving import SavedModule, normalised_tokenizer, parse_tokenizer, write_sentence_transformer
+from kontrast.encoders.saving import SavedModule, own_tokenizer, write_sentence_transformer
 from kontrast.encoders.text import TextEncoder, tokenize_contents
 from kontrast.encoders.tokens import TokenIds
 
@@ -48,7 +48,7 @@ class BagEncoder(TextEncoder):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.tokenizer = parse_tokenizer(tokenizer)
+        self.tokenizer = own_tokenizer(tokenizer)
         self.dim, self.max_tokens, self.prefix = dim, max_tokens, prefix
         size = self.tokenizer.get_vocab_size()
         with seeded(seed, "bag encoder"):
@@ -120,7 +120,7 @@ class BagEncoder(TextEncoder):
 
         def write(inside: Path) -> None:
             save_file({"embedding.weight": self.folded()}, inside / "model.safetensors")
-            tokenizer = normalised_tokenizer(self.tokenizer)
+            tokenizer = own_tokenizer(self.tokenizer)
             # StaticEmbedding adds no special tokens and knows no longest input: the tokenizer itself has to cut.
             tokenizer.enable_truncation(self.max_tokens)
             tokenizer.save(str(inside / "tokenizer.json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,19 +62,20 @@ def normalise_module() -> SavedModule:
     return SavedModule("sentence_transformers.models.Normalize", lambda inside: None)
 
 
-def parse_tokenizer(tokenizer: Any) -> Any:
-    """A private copy of a tokenizer (or of its JSON text) that neither pads nor cuts."""
+def own_tokenizer(tokenizer: Any) -> Any:
+    """A private copy of a tokenizer (or of its JSON text) that neither pads nor cuts, and trims texts.
+
+    Releases of sentence-transformers differ in whether they trim; with the trimming in the tokenizer they agree.
+    """
     tokenizers = require("tokenizers", extra="text", purpose="to tokenise texts")
-    text = tokenizer if isinstance(tokenizer, str) else tokenizer.to_str()
-    return normalised_tokenizer(tokenizers.Tokenizer.from_str(text))
-
-
-def normalised_tokenizer(tokenizer: Any) -> Any:
-    """A copy that neither pads nor cuts, whatever the file it came from said."""
-    copy = type(tokenizer).from_str(tokenizer.to_str())
-    copy.no_padding()
-    copy.no_truncation()
-    return copy
+    facts = json.loads(tokenizer if isinstance(tokenizer, str) else tokenizer.to_str())
+    trim = {"type": "Strip", "strip_left": True, "strip_right": True}
+    given = facts.get("normalizer")
+    steps = given["normalizers"] if given and given["type"] == "Sequence" else [given] if given else []
+    if trim not in steps[:1]:
+        facts["normalizer"] = {"type": "Sequence", "normalizers": [trim, *steps]}
+    facts["padding"] = facts["truncation"] = None
+    return tokenizers.Tokenizer.from_str(json.dumps(facts, ensure_ascii=False))
 
 
 def _dense_modules(head: ProjectionHead) -> list[SavedModule]:

@@ -70,10 +70,10 @@ class TextEncoder(Encoder):
 
 
 def tokenize_contents(tokenizer: Any, texts: Sequence[str], prefix: str, most: int) -> TokenIds:
-    """Ids without special tokens, at most `most` per text; `tokenizer` is one that cuts and pads nothing."""
+    """Ids without special tokens, at most `most` per text; `tokenizer` neither cuts nor pads."""
     if isinstance(texts, str):
         raise ValueError("texts must be a sequence of strings, not one string")
-    encoded = tokenizer.encode_batch_fast([prefix + text.strip() for text in texts], add_special_tokens=False)
+    encoded = tokenizer.encode_batch_fast([prefix + text for text in texts], add_special_tokens=False)
     return TokenIds.of([encoding.ids[:most] for encoding in encoded])
 
 

@@ -17,8 +17,7 @@ from kontrast.encoders.heads import ProjectionHead
 from kontrast.encoders.saving import (
     SavedModule,
     normalise_module,
-    normalised_tokenizer,
-    parse_tokenizer,
+    own_tokenizer,
     write_sentence_transformer,
 )
 from kontrast.encoders.text import TextEncoder, tokenize_contents
@@ -66,7 +65,7 @@ class TransformerEncoder(TextEncoder):
         if getattr(model, "pooler", None) is not None:
             model.pooler = None
         self.model = model
-        self.tokenizer = parse_tokenizer(tokenizer)
+        self.tokenizer = own_tokenizer(tokenizer)
         self.dim = int(model.config.hidden_size)
         self.pooling, self.normalize = pooling, normalize
         self.max_tokens, self.prefix = max_tokens, prefix
@@ -230,7 +229,7 @@ class TransformerEncoder(TextEncoder):
     def _write_model(self, inside: Path) -> None:
         with _quiet(require("transformers", extra="text", purpose=_PURPOSE)):
             self.model.save_pretrained(str(inside))
-        normalised_tokenizer(self.tokenizer).save(str(inside / "tokenizer.json"))
+        self.tokenizer.save(str(inside / "tokenizer.json"))
         write_json(
             inside / "tokenizer_config.json",
             {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": self.max_tokens, **self.names},

@@ -38,19 +38,18 @@ def working_inputs(
     """
     if products not in ("fp32", "bf16"):
         raise ValueError(f"products is 'fp32' or 'bf16', got {products!r}")
-    if normalize:
-        rows = [None if x is None else _unit(x) for x in rows]
     anchors = rows[0]
     assert anchors is not None
     t = temperature if isinstance(temperature, Tensor) else torch.tensor(temperature, dtype=torch.float64)
     if t.numel() != 1 or not bool(t > 0):
         raise ValueError(f"temperature must be one positive number, got {temperature!r}")
     t = t.reshape(()).to(anchors.device)
-    largest = _largest_logit([x for x in rows if x is not None], t)
+    largest = (1.0 if normalize else _longest_product([x for x in rows if x is not None])) / float(t.detach())
     if largest * 2**-9 / math.sqrt(max(anchors.shape[-1], 1)) > BF16_LOGIT_ERROR:
         products = "fp32"
     kind = torch.float64 if largest > FLOAT64_ABOVE else anchors.dtype
-    return [None if x is None else x.to(kind) for x in rows], t.to(kind), products
+    rows = [None if x is None else x.to(kind) for x in rows]
+    return [_unit(x) if normalize and x is not None else x for x in rows], t.to(kind), products
 
 
 def _unit(x: Tensor) -> Tensor:
@@ -59,7 +58,8 @@ def _unit(x: Tensor) -> Tensor:
     return torch.where(length > 0, x / torch.where(length > 0, length, 1.0), 0.0)
 
 
-def _largest_logit(rows: list[Tensor], t: Tensor) -> float:
+def _longest_product(rows: list[Tensor]) -> float:
+    """The largest ‖anchor‖‖candidate‖."""
     with torch.no_grad():
         lengths = [float(x.norm(dim=-1).max()) if x.numel() else 0.0 for x in rows]
-        return lengths[0] * max(lengths[1:] or lengths) / float(t)
+        return lengths[0] * max(lengths[1:] or lengths)

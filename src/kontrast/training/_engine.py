@@ -75,9 +75,10 @@ class _Loop(lightning.LightningModule):
         self.best = run.checkpoint.best if run.checkpoint is not None else None
         self._pending: list[tuple[tuple[str, ...], Tensor]] = []
         self._weights: dict[str, float] = {}
+        self._metrics: dict[str, float] = {}
         self._learning_rate = math.nan
         self._counted = (-1, 0)  # an epoch and its number of batches
-        self._clock = time.perf_counter()
+        self._clock = self._saved_at = time.perf_counter()
         self._spent = {"validating": 0.0, "saving": 0.0}
 
     # -- what Lightning asks for -------------------------------------------------------------------------------------
@@ -91,9 +92,7 @@ class _Loop(lightning.LightningModule):
         return DataLoader(
             _Stream(stage.batches, shard, stage.seed, stage.name),
             batch_size=None,
-            sampler=_Keys(
-                self.stage.batches, self.state.epoch, self.state.index, self.run.total_steps - self.state.step
-            ),
+            sampler=_Keys(stage.batches, state.epoch, state.index, self.run.total_steps - state.step),
             num_workers=self.config.workers,
             collate_fn=_unchanged,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
@@ -120,7 +119,7 @@ class _Loop(lightning.LightningModule):
             if isinstance(logger, CSVLogger):
                 for row in self.run.rows:
                     _log(logger, row)
-        self._clock = time.perf_counter()
+        self._clock = self._saved_at = time.perf_counter()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         state = self.state
@@ -149,10 +148,10 @@ class _Loop(lightning.LightningModule):
         last = state.step == self.run.total_steps
         logs = state.step % self.config.log_every == 0
         every = self.config.checkpoint_every
-        saves = epoch_ends or last or bool(every and state.step % every == 0)
+        due = bool(every and state.step % every == 0)
         # Reading a loss off a GPU waits for it; steps in between go on without.
         values: dict[str, float] = {}
-        if logs or saves or self.device.type == "cpu":
+        if logs or due or epoch_ends or last or self.device.type == "cpu":
             values = self._collect()
         if logs:
             self._add("step", values)
@@ -160,12 +159,16 @@ class _Loop(lightning.LightningModule):
         self._show(values, metrics)
         if epoch_ends:
             state.epoch, state.index = state.epoch + 1, 0
-        if saves:
+        # Which checkpoints there are never changes the numbers, so a clock may have a say.
+        paused = time.perf_counter() - self._saved_at < self.config.checkpoint_pause
+        if due or last or state.stopped or (epoch_ends and not paused):
             self._save()
         elif self.trainer.received_sigterm and self.trainer.world_size == 1:
             # The machine is being taken away, and Lightning ends the run after this step.
             self._collect()
             self._save()
+        if epoch_ends or last:
+            self._note_time()
         if state.stopped:
             self.trainer.should_stop = True
 
@@ -268,10 +271,14 @@ class _Loop(lightning.LightningModule):
         return metrics
 
     def _show(self, values: Mapping[str, float], metrics: Mapping[str, float]) -> None:
-        # With one term alone it is the loss.
-        shown = {name.removeprefix("loss/"): values[name] for name in (values if len(values) > 2 else list(values)[:1])}
+        self._metrics.update(metrics)
+        shown = None
+        if values:
+            # A narrow terminal shows the first ones. A term that is alone is the loss.
+            terms = {name.removeprefix("loss/"): value for name, value in values.items() if name != "loss"}
+            shown = {"loss": values["loss"], **self._metrics, **(terms if len(terms) > 1 else {})}
         if self.run.task is not None:
-            self.run.task.advance(note=f"epoch {self.state.epoch + 1}/{self.stage.epochs}", values={**shown, **metrics})
+            self.run.task.advance(note=f"epoch {self.state.epoch + 1}/{self.stage.epochs}", values=shown)
 
     def _validate(self, validate: Callable[[], Mapping[str, float]]) -> dict[str, float]:
         metrics: dict[str, float] = {}
@@ -305,23 +312,20 @@ class _Loop(lightning.LightningModule):
         state.stopped = self.config.patience is not None and state.waited >= self.config.patience
 
     def _save(self) -> None:
-        started = time.perf_counter()
-        run = self.run
-        if run.folder is not None and self.global_rank == 0:
-            tensors, values = pack_optimiser(self._optimiser)
-            state = {
-                "finished": False,
-                "loop": asdict(run.state),
-                "fingerprint": dict(run.fingerprint),
-                "optimiser": values,
-                "precision": self.trainer.precision_plugin.state_dict(),
-            }
-            self.run.folder.save(
-                self.state.step, Checkpoint(state, pack(self.stage.model), tensors, self.best, self.run.rows)
-            )
-        self.trainer.strategy.barrier("checkpoint")
-        self._spent["saving"] += time.perf_counter() - started
-        self._note_time()
+        run, started = self.run, time.perf_counter()
+        if run.folder is None or self.global_rank != 0:
+            return
+        tensors, values = pack_optimiser(self._optimiser)
+        state = {
+            "finished": False,
+            "loop": asdict(run.state),
+            "fingerprint": dict(run.fingerprint),
+            "optimiser": values,
+            "precision": self.trainer.precision_plugin.state_dict(),
+        }
+        run.folder.save(run.state.step, Checkpoint(state, pack(self.stage.model), tensors, self.best, run.rows))
+        self._saved_at = time.perf_counter()
+        self._spent["saving"] += self._saved_at - started
 
     def _note_time(self) -> None:
         """Clock times go to a file of their own: no other file of a run depends on them."""
@@ -347,7 +351,7 @@ def seed_everything(*keys: int | str) -> None:
     seed = derive_seed(*keys)
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002 - libraries draw from it
-    # torch.manual_seed formats a stack trace for each kind of accelerator that is not in use: milliseconds at each step.
+    # torch.manual_seed formats a stack trace for each kind of accelerator not in use: milliseconds, at each step.
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(seed)

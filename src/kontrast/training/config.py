@@ -44,6 +44,10 @@ class TrainerConfig(BaseConfig):
         None, "save each so many steps, besides the end of each epoch; 0 or none: at the end of epochs only",
         unit="steps", ge=0,
     )  # fmt: skip
+    checkpoint_pause: float = param(
+        30.0, "shortest time between checkpoints at ends of epochs, so that short epochs are not all saved",
+        unit="seconds", ge=0,
+    )  # fmt: skip
     keep: int = param(2, "how many checkpoints of a stage are kept", ge=1)
     log_every: int = param(50, "a row of history each so many steps, besides one per epoch", unit="steps", ge=1)
     loggers: list[Logger] = param(lambda: ["csv"], "files of metrics that are written into the directory")

@@ -68,7 +68,7 @@ class Pairs(System[PairsConfig, PairTable]):
     Config = PairsConfig
     model_: PairsModel
     smoke: ClassVar[dict[str, Any]] = {
-        "epochs": 12,
+        "epochs": 4,
         "batch_size": 64,
         "text": {"dim": 64, "vocab_size": 1000},
         "optimiser": {"learning_rate": 1e-2},
