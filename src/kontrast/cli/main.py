@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -13,7 +14,7 @@ import click
 
 from kontrast import __version__
 from kontrast.cli.system_help import SystemCommand
-from kontrast.errors import KontrastError
+from kontrast.errors import DataError, KontrastError
 
 if TYPE_CHECKING:
     from kontrast.contract import SystemConfig
@@ -51,7 +52,7 @@ class _InOrder(click.Group):
 
 @click.group(
     cls=_InOrder,
-    epilog="Start with: kontrast list; kontrast example pairs my-data; kontrast train pairs --data my-data/pairs.csv",
+    epilog="\b\nStart with:\n  kontrast list\n  kontrast example pairs my-data\n  kontrast train pairs --data my-data/pairs.csv",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 @click.version_option(__version__, prog_name="kontrast")
@@ -84,7 +85,10 @@ def list_systems(as_json: bool) -> None:
 @system_argument
 @as_json_option
 def info(system: str, as_json: bool) -> None:
-    """Explain a system: idea, formats, metric, and every option with its range, default and the paper's value."""
+    """Explain a system: idea, formats, metric and every option.
+
+    Options are shown with range, default and the paper's value.
+    """
     from kontrast.cli.system_help import describe
 
     describe(system, as_json)
@@ -95,11 +99,17 @@ def info(system: str, as_json: bool) -> None:
 @click.argument("folder", metavar="DIR", type=FILE)
 @as_json_option
 def example(system: str, folder: Path, as_json: bool) -> None:
-    """Write a small synthetic data set in the system's standard format: a template for your own."""
+    """Write a small synthetic data set: a template for your own.
+
+    It is in the system's standard format, and DIR must be new or empty.
+    """
     from kontrast.cli.output import emit
     from kontrast.contract import load_system
 
-    path = load_system(system).write_example(folder)
+    cls = load_system(system)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise DataError("is not empty", file=folder, mend="give a new folder, so that nothing of yours is replaced")
+    path = cls.write_example(folder)
     emit(
         {"system": system, "data": str(path)},
         as_json,
@@ -132,7 +142,9 @@ def train(
     baselines: bool,
     as_json: bool,
 ) -> None:
-    """Train on your data, measure on its held-out part, and write a run folder with a report.
+    """Train on your data, and measure on its held-out part.
+
+    Model, metrics, curves, vectors and a report to open in a browser go to a run folder.
 
     Any option of the system can be set as --name value, and any of the trainer as --trainer.name value.
     """
@@ -140,6 +152,7 @@ def train(
     from kontrast.cli.overrides import configure, parse_overrides
     from kontrast.contract import load_system
     from kontrast.pipeline.train import train_run
+    from kontrast.progress import first_process
 
     cls = load_system(system)
     chosen = requested(preset)
@@ -154,15 +167,17 @@ def train(
     run = train_run(
         cls,
         settings,
-        _quiet(trainer, as_json),
+        trainer,
         data=data,
         out=out if out is not None else Path("runs") / system,
         preset=chosen,
-        command=_command(),
+        command=_command(context),
         resume=resume,
         overwrite=overwrite,
         baselines=baselines,
     )
+    if not first_process():
+        return
     emit({"run": str(run.path), **asdict(run.metrics())}, as_json, lambda: headline(run, cls.card))
 
 
@@ -171,7 +186,10 @@ def train(
 @other_data
 @as_json_option
 def evaluate(run: Path, data: Path | None, as_json: bool) -> None:
-    """Measure a trained run on its test part or on other labelled data."""
+    """Measure a trained run on its test part or on other data.
+
+    Other data need the answers too: labels, or the right-hand column.
+    """
     from kontrast.cli.output import emit, metric_lines
     from kontrast.pipeline.evaluate import evaluate_run
 
@@ -202,7 +220,9 @@ def ablate(
     seed: int | None,
     as_json: bool,
 ) -> None:
-    """Does the contrastive part help on your data? Full, without it, and with its pairing shuffled, over several seeds.
+    """Find out whether the contrastive part helps on your data.
+
+    Trains the full method, the method without it, and with its pairing shuffled, over several seeds, and compares.
 
     Goes on where an earlier call with the same options stopped. Options of the system and trainer as for train.
     """
@@ -219,11 +239,11 @@ def ablate(
     result = ablate_system(
         cls,
         settings,
-        _quiet(trainer, as_json),
+        trainer,
         data=data,
         out=out if out is not None else Path("runs") / f"{system}-ablation",
         preset=chosen,
-        command=_command(),
+        command=_command(context),
         seeds=seeds,
     )
     emit(asdict(result), as_json, lambda: print("\n".join(ablation_lines(result))))
@@ -254,12 +274,21 @@ def embed(run: Path, data: Path | None, output: Path | None, as_json: bool) -> N
 @click.option("--output", "-o", type=FILE, help=".parquet, .csv or .jsonl; default: print the table.")
 @as_json_option
 def predict(context: click.Context, run: Path, data: Path, output: Path | None, as_json: bool) -> None:
-    """Answer for new data, as the system's task has it. Options of the system that steer the answer as --name value."""
-    from kontrast.cli.output import emit, table
-    from kontrast.cli.overrides import parse_overrides
-    from kontrast.pipeline.predict import predict_run
+    """Answer for new data, as the system's task has it.
 
-    frame = predict_run(run, data, output, parse_overrides(context.args))
+    Options of the system that steer the answer are given as --name value.
+    """
+    from kontrast.cli.output import emit, table
+    from kontrast.cli.overrides import check_valued, parse_overrides
+    from kontrast.contract import load_system
+    from kontrast.pipeline.predict import predict_run
+    from kontrast.pipeline.run_folder import RunFolder
+
+    overrides = parse_overrides(context.args)
+    known = list(load_system(RunFolder.open(run).record.system).Config.options())
+    for name, value in overrides.items():
+        check_valued(known, name, value)
+    frame = predict_run(run, data, output, overrides)
     rows: list[dict[str, Any]] = [
         {str(name): cell for name, cell in row.items()} for row in frame.to_dict(orient="records")
     ]
@@ -285,7 +314,10 @@ def report(run: Path, as_json: bool) -> None:
 @click.argument("runs", metavar="RUN RUN ...", nargs=-1, type=FILE)
 @as_json_option
 def compare(runs: tuple[Path, ...], as_json: bool) -> None:
-    """Put runs side by side: metrics, paired differences where they share test items, and the options that differ."""
+    """Put runs side by side: metrics and the options that differ.
+
+    Runs that share test items are also compared in pairs, with an interval.
+    """
     from kontrast.cli.output import comparison, emit
     from kontrast.pipeline.run_folder import RunFolder
     from kontrast.pipeline.run_tables import compare_runs
@@ -303,7 +335,10 @@ def compare(runs: tuple[Path, ...], as_json: bool) -> None:
 )
 @as_json_option
 def results(folders: tuple[Path, ...], output: Path, as_json: bool) -> None:
-    """Write RESULTS.md (system × data × seeds, with intervals, baselines and ablation) from run folders."""
+    """Write RESULTS.md, a table of all runs, from run folders.
+
+    One line for each system and data set over its seeds, with intervals, baselines and ablation.
+    """
     from kontrast.cli.output import emit
     from kontrast.files import write_text
     from kontrast.pipeline.run_tables import find_runs, results_markdown
@@ -357,7 +392,10 @@ def data_path(name: str, as_json: bool) -> None:
 @click.argument("name")
 @as_json_option
 def data_fetch(name: str, as_json: bool) -> None:
-    """Download a data set (or build it, where it is made from this machine), check it, and print where it lies."""
+    """Download or build a data set, and print where it lies.
+
+    What is downloaded is checked by its sha256; some sets are built from what this machine has.
+    """
     from kontrast.cli.output import emit
     from kontrast.data import catalogue
 
@@ -368,13 +406,9 @@ def data_fetch(name: str, as_json: bool) -> None:
 app.add_command(data_app)
 
 
-def _command() -> list[str]:
+def _command(context: click.Context) -> list[str]:
     """The words that reproduce this call."""
-    return ["kontrast", *sys.argv[1:]]
-
-
-def _quiet(trainer: TrainerConfig, as_json: bool) -> TrainerConfig:
-    return trainer.changed(progress="off") if as_json else trainer
+    return ["kontrast", *context.obj]
 
 
 def _print_config(settings: SystemConfig, trainer: TrainerConfig, as_json: bool) -> None:
@@ -388,10 +422,17 @@ def _print_config(settings: SystemConfig, trainer: TrainerConfig, as_json: bool)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: mendable errors become one sentence on standard error and exit code 2."""
+    """Entry point: mendable errors become one sentence on standard error and exit code 2.
+
+    Args:
+        arguments: the words after ``kontrast``; default: those of the process.
+    """
+    from kontrast.progress import showing
+
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = app(words, standalone_mode=False, prog_name="kontrast")
+        with showing("off" if "--json" in words else "auto"):
+            code = app(words, standalone_mode=False, prog_name="kontrast", obj=words)
     except KontrastError as error:
         code = _refuse(str(error), words)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -400,10 +441,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         code = _refuse(error.format_message(), words)
     except (KeyboardInterrupt, click.Abort):
-        print("kontrast: stopped; the same command with --resume goes on where it was.", file=sys.stderr)
+        print(f"kontrast: stopped{_way_on(words)}.", file=sys.stderr)
         code = 130
     except BrokenPipeError:
-        sys.stderr.close()
+        # The reader has left; without this, the flush at exit would complain once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except OSError as error:
         if error.filename is None and error.errno is None:
@@ -412,8 +454,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     raise SystemExit(code if isinstance(code, int) else 0)
 
 
+def _way_on(words: Sequence[str]) -> str:
+    ways = {
+        "train": "; the same command with --resume goes on where it was",
+        "ablate": "; the same command goes on where it was",
+    }
+    return ways.get(words[0], "") if words else ""
+
+
 def _refuse(sentence: str, words: Sequence[str]) -> int:
-    if "--json" in words:
+    from kontrast.progress import first_process
+
+    if "--json" in words and first_process():
         print(json.dumps({"error": sentence}))
     print(f"kontrast: {sentence}", file=sys.stderr)
     return 2

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from kontrast.config import BaseConfig, merge, param, read_yaml
+from kontrast.cli.system_help import spelled
+from kontrast.config import BaseConfig, Option, merge, param, read_yaml
 from kontrast.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -76,27 +78,40 @@ def configure(
     the config.yaml of a run folder does.
 
     Raises:
-        ConfigError: naming the option, what came and what is allowed.
+        ConfigError: naming the file, if it is at fault, the option, what came and what is allowed.
     """
     from kontrast.training import TrainerConfig
 
-    chosen: dict[str, Any] = {}
-    trainer: dict[str, Any] = {}
+    class Whole(BaseConfig):
+        """Lets messages name an option of the trainer by its whole path."""
+
+        trainer: TrainerConfig = param(TrainerConfig, "options of the trainer")
+
+    def build(values: Mapping[str, Any]) -> tuple[SystemConfig, TrainerConfig]:
+        own = {name: value for name, value in values.items() if name != "trainer"}
+        whole = Whole(trainer=values.get("trainer", {}))
+        return system.Config.preset(preset, **own), whole.trainer
+
+    known = [*system.Config.options(), *TrainerConfig.options("trainer.")]
+    stated: dict[str, Any] = {}
     if config_file is not None:
-        loaded = read_yaml(config_file)
-        trainer = _section(loaded, "trainer", config_file)
+        loaded = merge({}, read_yaml(config_file))
         nested = _section(loaded, "system", config_file)
-        chosen = merge(loaded, nested)
-    if seed is not None:
-        chosen["seed"] = seed
+        stated = merge({**loaded, "trainer": _section(loaded, "trainer", config_file)}, nested)
+    chosen = stated if seed is None else {**stated, "seed": seed}
     for name, value in overrides.items():
-        head, _, rest = name.partition(".")
-        if head == "trainer" and rest:
-            trainer = merge(trainer, {rest: value})
-        else:
-            _check_known(system.Config, name)
-            chosen = merge(chosen, {name: value})
-    return system.Config.preset(preset, **chosen), TrainerConfig(**trainer)
+        _check_known(system.card.name, known, name)
+        check_valued(known, name, value)
+        chosen = merge(chosen, {name: value})
+    try:
+        return build(chosen)
+    except ConfigError:
+        if config_file is not None:
+            try:
+                build(stated)
+            except ConfigError as error:
+                raise ConfigError(f"{config_file}: {error}") from None
+        raise
 
 
 def _section(loaded: dict[str, Any], name: str, file: Path) -> dict[str, Any]:
@@ -106,7 +121,19 @@ def _section(loaded: dict[str, Any], name: str, file: Path) -> dict[str, Any]:
     return section
 
 
-def _check_known(config: type[BaseConfig], name: str) -> None:
-    known = [option.path for option in config.options()]
-    if name not in known and not any(path.startswith(f"{name}.") for path in known):
-        raise ConfigError(f"there is no option '--{name.replace('_', '-')}'; {suggest(name, known)}.")
+def _check_known(system: str, known: Sequence[Option], name: str) -> None:
+    paths = [option.path for option in known]
+    if name not in paths and not any(path.startswith(f"{name}.") for path in paths):
+        near = [path for path in paths if path.rpartition(".")[2] == name] or get_close_matches(name, paths, n=3)
+        hint = f"did you mean {' or '.join(map(spelled, near))}? " if near else ""
+        raise ConfigError(f"there is no option {spelled(name)}; {hint}'kontrast info {system}' lists all options.")
+
+
+def check_valued(known: Sequence[Option], name: str, value: Any) -> None:
+    """Refuses an option that needs a value and came without one.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    if isinstance(value, Flag) and not any(option.path == name and "bool" in option.type for option in known):
+        raise ConfigError(f"option {spelled(name)} needs a value.")

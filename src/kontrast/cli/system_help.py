@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,7 +21,7 @@ class SystemCommand(click.Command):
         from kontrast.contract.registry import load_system, system_names
 
         names = system_names()
-        named = next((word for word in sys.argv if word in names), None)
+        named = next((word for word in ctx.obj or () if word in names), None)
         if named is None:
             with formatter.section("Systems"):
                 formatter.write_text(", ".join(names))
@@ -39,16 +38,21 @@ class SystemCommand(click.Command):
             formatter.write_dl([_line(option) for option in TrainerConfig.options("trainer.")])
 
 
+def spelled(path: str) -> str:
+    """An option as it is written on the command line."""
+    return f"--{path.replace('_', '-')}"
+
+
 def _line(option: Option) -> tuple[str, str]:
     paper = f"; paper: {option.paper}" if option.paper != option.default else ""
-    return f"--{option.path.replace('_', '-')} {option.type}", f"{option.doc} (default: {option.default}{paper})"
+    return f"{spelled(option.path)} {option.type}", f"{option.doc} (default: {option.default}{paper})"
 
 
 def option_rows(options: Iterable[Option]) -> list[dict[str, Any]]:
     """One table row per option."""
     return [
         {
-            "option": f"--{option.path.replace('_', '-')}",
+            "option": spelled(option.path),
             "type": option.type,
             "range": ", ".join(f"{BOUND_SIGNS[key]} {value:g}" for key, value in option.bounds.items()),
             "default": _shown(option.default),

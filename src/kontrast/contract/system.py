@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -36,6 +37,12 @@ class SystemConfig(BaseConfig):
     contrast: Literal["on", "off", "shuffled"] = param(
         "on", "the contrastive part: on, off (ablation) or with its pairing shuffled (null control)"
     )
+
+    @field_validator("contrast", mode="before")
+    @classmethod
+    def _words_of_yaml(cls, value: Any) -> Any:
+        """YAML reads a bare ``on`` or ``off`` as a truth value."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 ConfigT = TypeVar("ConfigT", bound=SystemConfig)
@@ -160,7 +167,8 @@ class System(ABC, Generic[ConfigT, DataT]):
         for stage in self.stages(train, valid):
             history = run_stage(stage, trainer)
             histories.append(history.to_frame().assign(stage=stage.name))
-        self.history_ = pd.concat(histories, ignore_index=True) if histories else pd.DataFrame({"stage": []})
+        keys = pd.DataFrame({"stage": [], "epoch": [], "step": []})
+        self.history_ = pd.concat(histories, ignore_index=True) if histories else keys
         self.model_.eval().to("cpu")
         self.finish(train, valid)
         return self

@@ -378,7 +378,8 @@ def _signature(node: ast.AST) -> str:
         node, method = maker, True
     if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         return "()"
-    if any("property" in ast.unparse(decorator) for decorator in node.decorator_list):
+    decorators = " ".join(ast.unparse(decorator) for decorator in node.decorator_list)
+    if "property" in decorators or "cache_readonly" in decorators:
         return ""
     given = node.args
     plain = ast.arguments(

@@ -61,7 +61,9 @@ def contrast(
     with torch.autocast(anchors.device.type, enabled=False):
         out_type = torch.promote_types(anchors.dtype, torch.float32)
         a, c, h = (None if x is None else x.to(out_type) for x in (anchors, candidates, hard_negatives))
-        (a, c, h), t, products = working_inputs((a, c, h), temperature, normalize=normalize, products=products)
+        (a, c, h), t, products = working_inputs(
+            (a, c, h), temperature, normalize=normalize, products=products, sharpness=1 + rule.hardness
+        )
         assert a is not None
         ranks = group if gather else None
         sides = _sides(a, c, rule, t, ranks)

@@ -14,11 +14,16 @@ from kontrast.ops.settings import Products
 FLOAT64_ABOVE = 256.0
 
 # Rounding rows to bf16 leaves about |s| 2⁻⁹ d^(−½) of error in a logit; "bf16" means bf16 up to this much of it.
-BF16_LOGIT_ERROR = 1.25e-2
+BF16_LOGIT_ERROR = 1e-2
 
 
 def working_inputs(
-    rows: Sequence[Tensor | None], temperature: float | Tensor, *, normalize: bool, products: Products
+    rows: Sequence[Tensor | None],
+    temperature: float | Tensor,
+    *,
+    normalize: bool,
+    products: Products,
+    sharpness: float = 1.0,
 ) -> tuple[list[Tensor | None], Tensor, Products]:
     """Rows, temperature and products as they will be computed.
 
@@ -28,6 +33,7 @@ def working_inputs(
         temperature: positive, a float or a tensor of one element.
         normalize: whether to divide rows by their length.
         products: what the caller asks for.
+        sharpness: by how much logits will be multiplied before they are exponentiated.
 
     Returns:
         The rows and the temperature, in float64 where ‖a‖‖c‖/T can exceed `FLOAT64_ABOVE`, and the products:
@@ -44,7 +50,7 @@ def working_inputs(
     if t.numel() != 1 or not bool(t > 0):
         raise ValueError(f"temperature must be one positive number, got {temperature!r}")
     t = t.reshape(()).to(anchors.device)
-    largest = (1.0 if normalize else _longest_product([x for x in rows if x is not None])) / float(t.detach())
+    largest = sharpness * (1.0 if normalize else _longest_product([x for x in rows if x is not None])) / float(t.detach())
     if largest * 2**-9 / math.sqrt(max(anchors.shape[-1], 1)) > BF16_LOGIT_ERROR:
         products = "fp32"
     kind = torch.float64 if largest > FLOAT64_ABOVE else anchors.dtype

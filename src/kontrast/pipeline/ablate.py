@@ -6,6 +6,7 @@ its pairing shuffled. The arms differ in the option `contrast` and in nothing el
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from kontrast.contract import Card, System, SystemConfig
 from kontrast.evaluation.intervals import Direction, PairedDifference, paired_difference
 from kontrast.pipeline.run_folder import Ablation, AblationArm, RunFolder
 from kontrast.pipeline.train import train_run
-from kontrast.progress import say
+from kontrast.progress import first_process, say
 from kontrast.training import TrainerConfig
 
 ARMS = ("on", "off", "shuffled")
@@ -73,6 +74,9 @@ def ablate_system(
                 report=arm == "on" and seed == chosen[0],
             )
             runs[arm].append(run)
+    if not first_process():
+        # Processes that trained along have done their part; the first one has the numbers.
+        sys.exit()
     result = compare_arms(card, runs, chosen)
     first = runs["on"][0]
     first.write_ablation(result)

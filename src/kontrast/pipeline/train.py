@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from kontrast.config import Preset
 from kontrast.contract import System, SystemConfig, load_system
 from kontrast.data.splits import Splits
-from kontrast.errors import CheckpointError, DataError
+from kontrast.errors import CheckpointError, DataError, KontrastError
 from kontrast.evaluation.intervals import bootstrap_interval
 from kontrast.extras import installed
 from kontrast.files import content_hash
 from kontrast.pipeline.report import write_figures, write_report
 from kontrast.pipeline.run_folder import Metrics, RunFolder
-from kontrast.progress import say
+from kontrast.progress import first_process, say, showing
 from kontrast.training import TrainerConfig
 
 OWN_TO_RUN = {"directory", "resume", "progress"}
@@ -57,52 +60,103 @@ def train_run(
         DataError: if the data cannot be read or learned from, or `out` holds something else.
         CheckpointError: if `resume` finds a run of other data or options.
     """
-    estimator = system(config)
-    splits = estimator.split(estimator.read(data))
-    _check_parts(estimator, splits, data)
-    leaks = estimator.leaks(splits.train, splits.test)
-    sha = content_hash(data)
-    options = {
-        "system": config.model_dump(mode="json"),
-        "trainer": trainer.model_dump(mode="json", exclude=OWN_TO_RUN),
-    }
-    run = RunFolder(Path(out))
-    if resume and (run.path / "run.json").is_file():
-        run = RunFolder.open(out)
-        _check_same(run, system.card.name, sha, options)
-        if run.record.status == "finished":
-            say(f"{run.path} is finished already.")
+    with showing(trainer.progress):
+        estimator = system(config)
+        splits = estimator.split(estimator.read(data))
+        _check_parts(estimator, splits, data)
+        leaks = estimator.leaks(splits.train, splits.test)
+        sha = content_hash(data)
+        options = {
+            "system": config.model_dump(mode="json"),
+            "trainer": trainer.model_dump(mode="json", exclude=OWN_TO_RUN),
+        }
+        run = RunFolder(Path(out))
+        if resume and (run.path / "run.json").is_file() and not (run.path / "config.yaml").is_file():
+            # It was killed before it wrote its options: there is nothing to go on from, and nothing to lose.
+            resume, overwrite = False, True
+        resume = resume and (run.path / "run.json").is_file()
+        if resume:
+            run = RunFolder.open(out)
+            _check_same(run, system.card.name, sha, options)
+            if run.record.status == "finished":
+                say(f"{run.path} is finished already.")
+                return run
+        with _undone_unless_begun(run.path, replaces=overwrite and not resume):
+            if not resume and first_process():
+                rows = {name: estimator.size(part) for name, part in splits}
+                run = RunFolder.create(
+                    out, system=system.card.name, seed=config.seed, preset=preset, command=command, data=data,
+                    data_sha256=sha, rows=rows, overwrite=overwrite, extra={"leaks": leaks.sentence},
+                )  # fmt: skip
+                run.write_config(options)
+            rows_text = ", ".join(f"{estimator.size(part):,} {name}" for name, part in splits)
+            say(f"{system.card.name}: {rows_text} rows from {data}")
+            say(leaks.sentence)
+            estimator = _fitted(run, estimator, splits, trainer.changed(directory=run.path, resume=resume))
+        if not first_process():
             return run
-    else:
-        rows = {name: estimator.size(part) for name, part in splits}
-        run = RunFolder.create(
-            out, system=system.card.name, seed=config.seed, preset=preset, command=command, data=data,
-            data_sha256=sha, rows=rows, overwrite=overwrite, extra={"leaks": leaks.sentence},
-        )  # fmt: skip
-        run.write_config(options)
-        resume = False
-    rows_text = ", ".join(f"{estimator.size(part):,} {name}" for name, part in splits)
-    say(f"{system.card.name}: {rows_text} rows from {data}")
-    say(leaks.sentence)
-    if resume and run.model.is_dir():
-        estimator = system.load(run.model)
-    else:
-        with run.timed("train"):
-            estimator.fit(
-                splits.train, splits.valid, trainer=trainer.changed(directory=run.path, resume=resume)
-            )  # fmt: skip
-            run.write_history(estimator.history_)
-            estimator.save(run.model)
-        run.mark("trained")
-    with run.timed("evaluate"):
-        _measure(run, estimator, splits, baselines)
-    if report:
-        with run.timed("report"):
-            run.write_embeddings(estimator.embed(splits.test), split="test")
-            write_figures(run, estimator.figures(splits.test))
-            write_page(run, system)
-    run.mark("finished")
+        with run.timed("evaluate"):
+            _measure(run, estimator, splits, baselines)
+        if report:
+            with run.timed("report"):
+                run.write_embeddings(estimator.embed(splits.test), split="test")
+                write_figures(run, estimator.figures(splits.test))
+                write_page(run, system)
+        run.mark("finished")
     return run
+
+
+def _fitted(
+    run: RunFolder, estimator: System[Any, Any], splits: Splits[Any], trainer: TrainerConfig
+) -> System[Any, Any]:
+    """The trained system: loaded if the run got that far before, else trained and saved."""
+    if trainer.resume and run.model.is_dir():
+        return type(estimator).load(run.model)
+    if not first_process():
+        return estimator.fit(splits.train, splits.valid, trainer=trainer)
+    with run.timed("train"):
+        estimator.fit(splits.train, splits.valid, trainer=trainer)
+        run.write_history(estimator.history_)
+        estimator.save(run.model)
+    run.mark("trained")
+    return estimator
+
+
+@contextmanager
+def _undone_unless_begun(path: Path, *, replaces: bool) -> Iterator[None]:
+    """Leaves `path` as it was if an error that a person can mend comes before the first checkpoint of a new run.
+
+    A wrong option is often found out as late as that; it should cost neither the run that was to be replaced nor leave
+    a half-finished one in the way of the next attempt.
+    """
+    kept = path.with_name(f".{path.name}.replaced")
+    there, new = path.is_dir(), not (path / "run.json").is_file()
+    if first_process():
+        shutil.rmtree(kept, ignore_errors=True)
+        if replaces and not new:
+            shutil.copytree(path, kept, copy_function=_link)
+    try:
+        yield
+    except KontrastError:
+        began = not (new or kept.is_dir()) or any(path.glob("checkpoints/*/*/"))
+        if first_process() and not began and (path / "run.json").is_file():
+            shutil.rmtree(path)
+            if kept.is_dir():
+                kept.rename(path)
+            elif there:
+                path.mkdir()
+        raise
+    finally:
+        if first_process():
+            shutil.rmtree(kept, ignore_errors=True)
+
+
+def _link(source: str, target: str) -> None:
+    """A second name for the same bytes, which costs nothing; a copy where the file system has no such thing."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _check_parts(estimator: System[Any, Any], splits: Splits[Any], data: str | Path) -> None:

@@ -146,18 +146,24 @@ def read_pairs(
     table = read_table(path)
     left, right = known.get("left") or config.left, known.get("right", config.right)
     roles = {"id": config.id, "group": config.group, "label": config.label}
-    if purpose == "predict":
+    if known:
+        # Other data than those of training need neither names nor groups.
         roles = {name: column if column in table.columns else None for name, column in roles.items()}
+    if purpose == "predict" and left is not None:
         right = right if right in table.columns else None
         if left not in table.columns and len(table.columns) == 1:
-            left, table = str(left), Table(table.frame.set_axis([str(left)], axis=1), table.path, table.counted)
+            table = Table(table.frame.set_axis([left], axis=1), table.path, table.counted)
+        table.column(left)
     else:
+        for column in (left, right, *roles.values()):
+            if column is not None:
+                table.column(column)
         taken = {column for column in (*roles.values(), *RESERVED) if column}
         free = [name for name in table.columns if name not in taken]
         left, right = _choose(path, free, left, right, alone="left" in known and known.get("right") is None)
-    for column in (left, right, *roles.values()):
-        if column is not None:
-            table.column(column)
+    if left == right:
+        mend = "name another column with --right, or leave it out to learn from views of one column"
+        raise DataError(f"column '{left}' is named as the left and as the right one", file=path, mend=mend)
     kinds: dict[str, ColumnKind] = {}
     for column, kind in (
         (left, known.get("left_kind", config.left_kind)),
@@ -180,6 +186,9 @@ def _choose(
         return left, others[0] if others else None
     if left is None and right is not None and len(others) == 1:
         return others[0], right
+    if not free:
+        mend = "columns named with --id, --group or --label, and 'split', are not among them"
+        raise DataError("has no column left for the pairs", file=path, mend=mend)
     raise DataError(
         f"has the columns {', '.join(free)}, and it is not said which two are the pairs",
         file=path,
