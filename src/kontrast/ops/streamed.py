@@ -175,7 +175,7 @@ class _LogSumExp(torch.autograd.Function):
             column_grad = None if column_grad is None or not column.shape[1] else logits.sort_columns(column_grad.t()).t()
         dq = torch.zeros_like(logits.q) if need_q else None
         dk = dq if symmetric else (torch.zeros_like(logits.k) if need_k else None)
-        if logits.half and row_grad is not None:
+        if False and logits.half and row_grad is not None:
             # Halfway between the row's log-sum (where peaked rows have their weight) and its mean exponential
             # (where even rows have theirs) the error of a bf16 logit is smallest for the worse of the two.
             middle = row[0] * LOG2E / multipliers[0] - 0.5 * math.log2(logits.plan.m)
