@@ -52,7 +52,10 @@ class _InOrder(click.Group):
 
 @click.group(
     cls=_InOrder,
-    epilog="\b\nStart with:\n  kontrast list\n  kontrast example pairs my-data\n  kontrast train pairs --data my-data/pairs.csv",
+    epilog=(
+        "\b\nStart with:\n  kontrast list\n  kontrast example pairs my-data\n"
+        "  kontrast train pairs --data my-data/pairs.csv"
+    ),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 @click.version_option(__version__, prog_name="kontrast")

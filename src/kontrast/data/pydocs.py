@@ -24,6 +24,7 @@ from kontrast import progress
 from kontrast.data.python_sources import Definition, compiled_definitions, source_definitions
 from kontrast.data.tables import write_table
 from kontrast.errors import DataError
+from kontrast.extras import installed
 
 PACKAGES = (
     "stdlib", "numpy", "scipy", "sklearn", "pandas", "pyarrow", "torch", "lightning", "torchmetrics", "transformers",
@@ -75,7 +76,10 @@ def build_pydocs(path: str | Path, packages: Sequence[str] | None = None) -> Pat
         DataError: if none of the packages holds documented functions.
     """
     rows = []
-    chosen = PACKAGES if packages is None else tuple(packages)
+    if packages is None:
+        chosen = [package for package in PACKAGES if package == "stdlib" or installed(package)]
+    else:
+        chosen = list(packages)
     with progress.task("reading docstrings", len(chosen)) as work:
         for package in chosen:
             found = {definition.path: definition for definition in compiled_definitions(package)}
@@ -166,7 +170,9 @@ def _unique(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per query and per target; of several, the one with the shortest path."""
     path = frame["target"].str.partition("(")[0]
     order: Iterable[str] = ["_parts", "_length", "target"]
-    frame = frame.assign(_parts=path.str.count(r"\."), _length=path.str.len(), _key=frame["query"].str.casefold())
+    # "Return the mean" and "return the mean." are one query: neither may stand in another part than the other.
+    key = frame["query"].str.casefold().str.replace(r"[\W_]+", " ", regex=True).str.strip()
+    frame = frame.assign(_parts=path.str.count(r"\."), _length=path.str.len(), _key=key)
     frame = frame.sort_values(list(order), kind="stable").drop_duplicates("_key").drop_duplicates("target")
     kept = ["query", "target", "sentence", "module", "package", "split"]
     return frame.sort_values("target", kind="stable")[kept].reset_index(drop=True)

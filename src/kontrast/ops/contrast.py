@@ -46,7 +46,8 @@ def contrast(
         hard_negatives: (n, k, d), further negatives of each anchor alone ("forward" direction).
         log_weights: (m,), added to the logits of candidates as negatives (the −log q of a sampled softmax).
         anchor_weights: (n,), non-negative weights of the anchors in the reduction.
-        products: "fp32", or "bf16": matrix products of bf16-rounded rows with float32 sums.
+        products: "fp32", or "bf16": matrix products of bf16-rounded rows with float32 sums, where they leave less than
+            about 1e-2 of error in a logit (‖a‖‖c‖/T ≤ 5 √d) and there is no hardness; otherwise "fp32" all the same.
         group: ranks whose candidates are gathered; see `kontrast.ops.gather` for the convention.
         gather: False leaves each rank its own candidates (a queue, prototypes) and joins only the reduction.
 
@@ -62,7 +63,11 @@ def contrast(
         out_type = torch.promote_types(anchors.dtype, torch.float32)
         a, c, h = (None if x is None else x.to(out_type) for x in (anchors, candidates, hard_negatives))
         (a, c, h), t, products = working_inputs(
-            (a, c, h), temperature, normalize=normalize, products=products, sharpness=1 + rule.hardness
+            (a, c, h),
+            temperature,
+            normalize=normalize,
+            products="fp32" if rule.hardness else products,  # hardness takes differences, which enlarge the error
+            sharpness=1 + rule.hardness,
         )
         assert a is not None
         ranks = group if gather else None

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
+
+
+# The least and the greatest key of each stripe of rows or columns.
+_Ranges: TypeAlias = list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ class TilePlan:
                 )
         return tiles
 
-    def _compare(self, ranges: list[tuple[list[tuple[int, int]], list[tuple[int, int]]]], i: int, j: int) -> tuple[int, ...] | None:
+    def _compare(self, ranges: list[tuple[_Ranges, _Ranges]], i: int, j: int) -> tuple[int, ...] | None:
         """Which keys must be compared entry by entry in tile (i, j); None if it has no entry left."""
         compare = []
         for key, (down, across) in enumerate(ranges):
@@ -141,8 +145,8 @@ def _relation(rows: tuple[int, int], columns: tuple[int, int]) -> Literal["equal
     return "equal" if rows[0] == rows[1] == columns[0] == columns[1] else "mixed"
 
 
-def _ranges(codes: Tensor, size: int) -> list[tuple[int, int]]:
-    return [(int(part.min()), int(part.max())) for part in codes.split(size)]
+def _ranges(codes: Tensor, size: int) -> _Ranges:
+    return [(int(part.min()), int(part.max())) for part in torch.split(codes, size)]
 
 
 def _codes(rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:

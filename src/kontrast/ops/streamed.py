@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -27,6 +27,9 @@ from kontrast.ops.tiles import LN2, LOG2E, TiledLogits, TileJob
 
 # Up to this many logits the dense path is faster: below it the tiles' fixed costs outweigh the memory they save.
 DENSE_BELOW = 1 << 18
+
+# A tile's row sums and column sums, each with the maxima that they are relative to, if any: row, row's, column, column's.
+_Part: TypeAlias = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
 # exp(x) and a sum of a million of them stay inside the floats' range for |x| up to this: no maximum is needed.
 _SAFE = {torch.float32: 40.0, torch.float64: 300.0}
@@ -50,7 +53,7 @@ def logsumexp_streamed(
         mask: entries to leave out.
         rows: whether to compute log Σⱼ.
         columns: whether to compute log Σᵢ.
-        multipliers: the values of β, r of them.
+        multipliers: the values of β, positive, r of them.
         products: "fp32", or "bf16" for bf16 matrix products with float32 sums.
 
     Returns:
@@ -128,10 +131,10 @@ class _LogSumExp(torch.autograd.Function):
         total = _Sums(count, len(q) if rows else 0, q.dtype), _Sums(count, len(other) if columns else 0, q.dtype)
         both_roles = job.symmetric
 
-        def worker() -> Callable[[Tile], list[tuple[Tensor | None, ...]]]:
+        def worker() -> Callable[[Tile], list[_Part]]:
             scratch = logits.scratch()
 
-            def compute(tile: Tile) -> list[tuple[Tensor | None, ...]]:
+            def compute(tile: Tile) -> list[_Part]:
                 s = scratch.logits(tile)
                 want_columns = columns or (both_roles and tile.r0 != tile.c0)
                 parts = []
@@ -175,11 +178,6 @@ class _LogSumExp(torch.autograd.Function):
             column_grad = None if column_grad is None or not column.shape[1] else logits.sort_columns(column_grad.t()).t()
         dq = torch.zeros_like(logits.q) if need_q else None
         dk = dq if symmetric else (torch.zeros_like(logits.k) if need_k else None)
-        if False and logits.half and row_grad is not None:
-            # Halfway between the row's log-sum (where peaked rows have their weight) and its mean exponential
-            # (where even rows have theirs) the error of a bf16 logit is smallest for the worse of the two.
-            middle = row[0] * LOG2E / multipliers[0] - 0.5 * math.log2(logits.plan.m)
-            logits.set_centre(torch.where(middle.isfinite(), middle, 0.0).float())
         weights = _Weights(row, row_grad, column, column_grad, multipliers, bounded=ctx.bounded)
         parts = logits.grad_parts()
 
@@ -207,7 +205,7 @@ class _LogSumExp(torch.autograd.Function):
 
 def _plain_sums(
     s: Tensor, beta: float, out: Tensor, rows: bool, columns: bool
-) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+) -> _Part:
     """Row and column sums of exp(β s) for logits that cannot overflow."""
     e = torch.exp2(s, out=out) if beta == 1 else torch.mul(s, beta, out=out).exp2_()
     row = e.sum(1) if rows else None
@@ -217,7 +215,7 @@ def _plain_sums(
 
 def _shifted_sums(
     s: Tensor, beta: float, out: Tensor, rows: bool, columns: bool
-) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+) -> _Part:
     """The same for logits of any size: each row and column is shifted by its own maximum, which is returned too."""
     sums: list[Tensor | None] = []
     for dim, wanted in ((1, rows), (0, columns)):
@@ -390,7 +388,7 @@ class _Softplus(torch.autograd.Function):
 def _softplus(x: Tensor, out: Tensor | None = None) -> Tensor:
     if x.dtype == torch.float64:
         return torch.logaddexp(x, x.new_zeros(()))
-    return torch._C._nn.softplus(x, out=out) if out is not None else F.softplus(x)
+    return F.softplus(x) if out is None else torch.ops.aten.softplus.out(x, out=out)
 
 
 def _logsumexp_dense(
@@ -399,12 +397,11 @@ def _logsumexp_dense(
     s = q @ k.t()
     if (excluded := mask.excluded(len(q), len(k), q.device)) is not None:
         s = s.masked_fill(excluded, -math.inf)
-    return tuple(
-        torch.stack([_logsumexp(s if beta == 1 else torch.where(s == -math.inf, s, s * beta), dim) for beta in multipliers])
-        if wanted
-        else None
-        for dim, wanted in ((1, rows), (0, columns))
-    )  # type: ignore[return-value]
+
+    def along(dim: int) -> Tensor:
+        return torch.stack([_logsumexp(s if beta == 1 else s * beta, dim) for beta in multipliers])
+
+    return along(1) if rows else None, along(0) if columns else None
 
 
 def _logsumexp(s: Tensor, dim: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Worker threads for the tiled path: one thread per core, each running single-threaded kernels.
 
-An intra-operation thread pool puts a barrier behind every small kernel, and on a machine that does other work besides, a
-barrier waits for the slowest core every time. Here a thread takes a whole tile through all its kernels, and takes the
+An intra-operation thread pool puts a barrier behind every small kernel, and on a machine that does other work besides,
+a barrier waits for the slowest core every time. Here a thread takes a whole tile through all its kernels, and takes the
 next one when it is ready. The tiles' results are folded in the order of their numbers, so that a sum of floats has the
 same bits whatever the timing and whatever the number of threads.
 """
@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -85,7 +85,7 @@ class _Fold:
         self.changed = threading.Condition()
         self.claimed = self.folded = self.left = 0
         self.folding = False
-        self.waiting: dict[int, Result] = {}  # type: ignore[valid-type]
+        self.waiting: dict[int, Any] = {}
         self.error: BaseException | None = None
         self.running = threads
         self.done = threading.Event()

@@ -47,15 +47,11 @@ class TiledLogits:
         self.centre: Tensor | None = None
         if self.half:
             # A product comes back as bf16, whose error grows with its size: what is rounded is the distance from
-            # the row's mean logit, which is exact for equal rows and small for most.
-            centre = self.q @ self.k.mean(0) * LOG2E
-            self.set_centre(centre)
+            # the row's mean logit, which is exact for equal rows and small for most. It must be the same in the
+            # backward pass: a gradient of just these rounded logits has no error of its own.
+            self.centre = (self.q @ self.k.mean(0) * LOG2E).bfloat16()
             self.q_half = self.q.bfloat16()
             self.k_half = self.q_half if job.symmetric else self.k.bfloat16()
-
-    def set_centre(self, centre: Tensor) -> None:
-        """Per-row value (n,), base 2, near which bf16 products are most precise."""
-        self.centre = centre.bfloat16()
 
     def run(self, worker: Callable[[], Callable[[Tile], object]], fold: Callable[[Tile, object], None]) -> None:
         """Computes every tile on the worker threads and folds the results in the tiles' order."""
@@ -145,7 +141,9 @@ class GradParts:
         self._kind = torch.bfloat16 if logits.half else logits.dtype
         self._size = max(height, width) * logits.q.shape[1]
 
-    def products(self, w: Tensor, tile: Tile, scratch: TileScratch, *, dq: bool, dk: bool) -> tuple[Tensor | None, Tensor | None]:
+    def products(
+        self, w: Tensor, tile: Tile, scratch: TileScratch, *, dq: bool, dk: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
         """The tile's share of dQ (rows, d) and dK (columns, d)."""
         source = self._logits
         q, k = (source.q_half, source.k_half) if source.half else (source.q, source.k)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -63,7 +64,11 @@ class PairsModel(TrainableModel):
         return {"left": self.left(batch["left"]), "right": self.right(batch["right"])}
 
     def losses(self, encoded: Mapping[str, Tensor], batch: dict[str, Any], progress: Progress) -> dict[str, Tensor]:
-        """The contrastive term; rows of one group are not each other's negatives."""
+        """The contrastive term; rows of one group are not each other's negatives.
+
+        Of several processes that train together, each contrasts its rows with those of all: the batch is the joined one.
+        """
+        self.objective.group = "world" if dist.is_available() and dist.is_initialized() else None
         return {"contrastive": self.objective(encoded["left"], encoded["right"], ids=batch["groups"])}
 
 
@@ -71,7 +76,7 @@ def _head(width: int, dim: int, layers: int, seed: int, side: str) -> Projection
     return ProjectionHead(width, dim, layers=layers, seed=derive_seed(seed, side)) if layers else None
 
 
-def _objective(config: PairsConfig) -> nn.Module:
+def _objective(config: PairsConfig) -> ClipLoss | InfoNCE | SigmoidLoss:
     if config.objective == "siglip":
         return SigmoidLoss(temperature=config.temperature, learnable=config.learn_temperature, products=config.products)
     kind = ClipLoss if config.objective == "clip" else InfoNCE
