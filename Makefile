@@ -22,9 +22,9 @@ $(VENV)/.dev: $(VENV)/.all
 ## demo: learn to find functions by their description, from the documentation of the packages installed here
 demo: $(VENV)/.all
 	$(BIN)/kontrast data fetch pydocs
-	$(BIN)/kontrast train pairs --data "$$($(BIN)/kontrast data path pydocs)" --config examples/demo.yaml --out $(DEMO) --overwrite
+	$(BIN)/kontrast train pairs --data "$$($(BIN)/kontrast data path pydocs)/pydocs.parquet" --config examples/demo.yaml --out $(DEMO) --overwrite
 	@echo && echo "Three questions, answered from the functions of all those packages:"
-	$(BIN)/kontrast predict $(DEMO) --data examples/questions.txt --corpus "$$($(BIN)/kontrast data path pydocs)" --top-k 5
+	$(BIN)/kontrast predict $(DEMO) --data examples/questions.txt --corpus "$$($(BIN)/kontrast data path pydocs)/pydocs.parquet" --top-k 5
 	@echo && echo "Open $(DEMO)/report.html in a browser."
 
 ## test: the quick suite (under ten minutes on two cores)
