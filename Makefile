@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= runs/demo
 JOBS ?= 2
+PYDOCS = "$$($(BIN)/kontrast data path pydocs)/pydocs.parquet"
 
 .PHONY: demo test test-all lint docs benchmarks results clean
 
@@ -19,12 +20,15 @@ $(VENV)/.dev: $(VENV)/.all
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all,dev,docs,benchmarks]"
 	@touch $@
 
+# The demo's data describe this environment, so they are kept beside it.
+demo results: export KONTRAST_CACHE = $(abspath $(VENV))/cache
+
 ## demo: learn to find functions by their description, from the documentation of the packages installed here
 demo: $(VENV)/.all
 	$(BIN)/kontrast data fetch pydocs
-	$(BIN)/kontrast train pairs --data "$$($(BIN)/kontrast data path pydocs)/pydocs.parquet" --config examples/demo.yaml --out $(DEMO) --overwrite
+	$(BIN)/kontrast train pairs --data $(PYDOCS) --config examples/demo.yaml --out $(DEMO) --overwrite
 	@echo && echo "Three questions, answered from the functions of all those packages:"
-	$(BIN)/kontrast predict $(DEMO) --data examples/questions.txt --corpus "$$($(BIN)/kontrast data path pydocs)/pydocs.parquet" --top-k 5
+	$(BIN)/kontrast predict $(DEMO) --data examples/questions.txt --corpus $(PYDOCS) --top-k 5
 	@echo && echo "Open $(DEMO)/report.html in a browser."
 
 ## test: the quick suite (under ten minutes on two cores)
@@ -47,6 +51,12 @@ docs: $(VENV)/.dev
 ## benchmarks: the loss engine beside its peers, as ratios from one run
 benchmarks: $(VENV)/.dev
 	$(BIN)/python benchmarks/loss_engine.py
+
+## results: RESULTS.md anew, five seeds and three arms a row (about five minutes on two cores)
+results: $(VENV)/.all
+	$(BIN)/kontrast data fetch pydocs
+	$(BIN)/kontrast ablate pairs --data $(PYDOCS) --config examples/demo.yaml --out runs/results/pairs-pydocs --seeds 5
+	$(BIN)/kontrast results runs/results
 
 clean:
 	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

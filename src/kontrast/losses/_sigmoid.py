@@ -62,7 +62,7 @@ def sigmoid_loss(
     with torch.autocast(a.device.type, enabled=False):
         kind = torch.promote_types(a.dtype, torch.float32)
         rows, t, products = working_inputs(
-            (a.to(kind), b.to(kind)), temperature, normalize=normalize, products=products
+            (a.to(kind), b.to(kind)), temperature, normalize=normalize, products=products, group=group
         )
         x, y = rows
         assert x is not None

@@ -68,6 +68,7 @@ def contrast(
             normalize=normalize,
             products="fp32" if rule.hardness else products,  # hardness takes differences, which enlarge the error
             sharpness=1 + rule.hardness,
+            group=group,
         )
         assert a is not None
         ranks = group if gather else None
@@ -234,7 +235,7 @@ def _reduce(
     note(Diagnostics(anchors, skipped, pairs))
     if skipped and rule.no_positive == "error":
         raise ValueError(f"{skipped} of {anchors} anchors have no positive, and the rule says no_positive='error'")
-    if anchors and skipped == anchors:
+    if anchors and skipped == anchors and group is None:
         warnings.warn(f"none of {anchors} anchors has a positive: the loss is 0 and teaches nothing", RuntimeWarning, stacklevel=3)
     return means[0] if len(means) == 1 else torch.stack(means).sum() if rule.reduction == "sum" else torch.stack(means).mean()
 

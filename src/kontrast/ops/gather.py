@@ -98,6 +98,17 @@ def joined_sum(total: Tensor, group: Group) -> Tensor:
     return local + (joined - local).detach()
 
 
+def largest_over_ranks(value: float, group: Group) -> float:
+    """The largest of the ranks' numbers, for decisions that all ranks must take alike."""
+    if group is None:
+        return value
+    process_group = _resolved(group)
+    device = "cuda" if dist.get_backend(process_group) == "nccl" else "cpu"
+    out = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(out, op=dist.ReduceOp.MAX, group=process_group)
+    return float(out)
+
+
 def _resolved(group: Group) -> dist.ProcessGroup:
     if isinstance(group, str):
         if group != "world":
@@ -145,7 +156,7 @@ class _SumOverRanks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
         ctx.group = group
-        x = x.detach().clone()
+        x = x.detach().contiguous().clone()
         dist.all_reduce(x, group=group)
         return x
 

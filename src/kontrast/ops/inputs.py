@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from kontrast.ops.gather import Group, largest_over_ranks
 from kontrast.ops.settings import Products
 
 # Beyond this largest possible |s|, float32 products would leave errors of 1e-5 and more in exp(s).
@@ -24,6 +25,7 @@ def working_inputs(
     normalize: bool,
     products: Products,
     sharpness: float = 1.0,
+    group: Group = None,
 ) -> tuple[list[Tensor | None], Tensor, Products]:
     """Rows, temperature and products as they will be computed.
 
@@ -34,6 +36,7 @@ def working_inputs(
         normalize: whether to divide rows by their length.
         products: what the caller asks for.
         sharpness: by how much logits will be multiplied before they are exponentiated.
+        group: ranks that compute together and hence in the same precision.
 
     Returns:
         The rows and the temperature, in float64 where ‖a‖‖c‖/T can exceed `FLOAT64_ABOVE`, and the products:
@@ -50,7 +53,10 @@ def working_inputs(
     if t.numel() != 1 or not bool(t > 0):
         raise ValueError(f"temperature must be one positive number, got {temperature!r}")
     t = t.reshape(()).to(anchors.device)
-    largest = sharpness * (1.0 if normalize else _longest_product([x for x in rows if x is not None])) / float(t.detach())
+    longest = (1.0, 1.0) if normalize else _longest([x for x in rows if x is not None])
+    if not normalize:
+        longest = largest_over_ranks(longest[0], group), largest_over_ranks(longest[1], group)
+    largest = sharpness * longest[0] * longest[1] / float(t.detach())
     if largest * 2**-9 / math.sqrt(max(anchors.shape[-1], 1)) > BF16_LOGIT_ERROR:
         products = "fp32"
     kind = torch.float64 if largest > FLOAT64_ABOVE else anchors.dtype
@@ -64,8 +70,8 @@ def _unit(x: Tensor) -> Tensor:
     return torch.where(length > 0, x / torch.where(length > 0, length, 1.0), 0.0)
 
 
-def _longest_product(rows: list[Tensor]) -> float:
-    """The largest ‖anchor‖‖candidate‖."""
+def _longest(rows: list[Tensor]) -> tuple[float, float]:
+    """The largest ‖anchor‖ and the largest ‖candidate‖."""
     with torch.no_grad():
         lengths = [float(x.norm(dim=-1).max()) if x.numel() else 0.0 for x in rows]
-        return lengths[0] * max(lengths[1:] or lengths)
+        return lengths[0], max(lengths[1:] or lengths)

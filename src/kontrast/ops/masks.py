@@ -71,6 +71,11 @@ class Tile:
     compare: tuple[int, ...]
     entries: tuple[Tensor, Tensor] | None
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the tile."""
+        return self.r1 - self.r0, self.c1 - self.c0
+
 
 class TilePlan:
     """A mask laid over a grid of tiles.

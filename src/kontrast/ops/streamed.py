@@ -31,6 +31,9 @@ DENSE_BELOW = 1 << 18
 # A tile's row sums and column sums, each with the maxima that they are relative to, if any: row, row's, column, column's.
 _Part: TypeAlias = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
+# Up to this many logits their exponentials are kept for the backward pass (16 MiB in float32), which saves one product.
+KEEP_BELOW = 1 << 22
+
 # exp(x) and a sum of a million of them stay inside the floats' range for |x| up to this: no maximum is needed.
 _SAFE = {torch.float32: 40.0, torch.float64: 300.0}
 
@@ -130,12 +133,16 @@ class _LogSumExp(torch.autograd.Function):
         count = len(multipliers)
         total = _Sums(count, len(q) if rows else 0, q.dtype), _Sums(count, len(other) if columns else 0, q.dtype)
         both_roles = job.symmetric
+        keep = bounded and multipliers == (1.0,) and len(q) * len(other) <= KEEP_BELOW and any(ctx.needs_input_grad[:2])
+        kept: dict[tuple[int, int], Tensor] = {}
 
         def worker() -> Callable[[Tile], list[_Part]]:
             scratch = logits.scratch()
 
             def compute(tile: Tile) -> list[_Part]:
-                s = scratch.logits(tile)
+                s = scratch.logits(tile, q.new_empty(tile.shape) if keep else None)
+                if keep:
+                    kept[tile.r0, tile.c0] = s  # which holds the exponentials in a moment
                 want_columns = columns or (both_roles and tile.r0 != tile.c0)
                 parts = []
                 for index, beta in enumerate(multipliers):
@@ -156,7 +163,7 @@ class _LogSumExp(torch.autograd.Function):
         logits.run(worker, fold)
         row, column = total[0].log(), total[1].log()
         ctx.save_for_backward(q, k, row, column)
-        ctx.job, ctx.multipliers, ctx.bounded = job, multipliers, bounded
+        ctx.job, ctx.multipliers, ctx.bounded, ctx.kept = job, multipliers, bounded, kept
         ctx.set_materialize_grads(False)
         return logits.restore_rows(row.t()).t() if rows else row, logits.restore_columns(column.t()).t() if columns else column
 
@@ -185,7 +192,11 @@ class _LogSumExp(torch.autograd.Function):
             scratch = logits.scratch()
 
             def compute(tile: Tile) -> tuple[Tensor | None, Tensor | None]:
-                w = weights.tile(scratch.logits(tile), scratch.side(tile), tile)
+                side = scratch.side(tile)
+                if ctx.kept:
+                    w = weights.of_exponentials(ctx.kept[tile.r0, tile.c0], side, tile)
+                else:
+                    w = weights.tile(scratch.logits(tile), side, tile)
                 return parts.products(w, tile, scratch, dq=need_q, dk=need_k and not (symmetric and tile.r0 == tile.c0))
 
             return compute
@@ -289,6 +300,17 @@ class _Weights:
     def tile(self, s: Tensor, side: Tensor, tile: Tile) -> Tensor:
         """W of a tile; uses up `s` or `side`, whichever it returns."""
         return self._scaled(s, side, tile) if self._bounded else self._shifted(s, side, tile)
+
+    def of_exponentials(self, e: Tensor, side: Tensor, tile: Tile) -> Tensor:
+        """W in `side` from exp(s), which stays as it is."""
+        assert self._bounded
+        row = None if self._row is None else self._row[0][0, tile.r0 : tile.r1, None]
+        column = None if self._column is None else self._column[0][0, None, tile.c0 : tile.c1]
+        if row is not None and column is not None:
+            return torch.add(row, column, out=side).mul_(e)
+        only = row if row is not None else column
+        assert only is not None
+        return torch.mul(e, only, out=side)
 
     def _scaled(self, s: Tensor, side: Tensor, tile: Tile) -> Tensor:
         out: Tensor | None = None

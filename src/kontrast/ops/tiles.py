@@ -108,10 +108,11 @@ class TileScratch:
         """A bf16 buffer of the tile's shape."""
         return _shaped(self._half, tile)
 
-    def logits(self, tile: Tile) -> Tensor:
-        """The tile's logits in base 2, −inf where the mask leaves an entry out."""
+    def logits(self, tile: Tile, out: Tensor | None = None) -> Tensor:
+        """The tile's logits in base 2, −inf where the mask leaves an entry out; in `out` or a buffer of this thread."""
         source = self._logits
-        out = _shaped(self._main, tile)
+        if out is None:
+            out = _shaped(self._main, tile)
         rows, columns = slice(tile.r0, tile.r1), slice(tile.c0, tile.c1)
         if source.half:
             assert source.centre is not None

@@ -66,7 +66,7 @@ class PairsModel(TrainableModel):
     def losses(self, encoded: Mapping[str, Tensor], batch: dict[str, Any], progress: Progress) -> dict[str, Tensor]:
         """The contrastive term; rows of one group are not each other's negatives.
 
-        Of several processes that train together, each contrasts its rows with those of all: the batch is the joined one.
+        Of several processes that train together, each contrasts its rows with those of all.
         """
         self.objective.group = "world" if dist.is_available() and dist.is_initialized() else None
         return {"contrastive": self.objective(encoded["left"], encoded["right"], ids=batch["groups"])}

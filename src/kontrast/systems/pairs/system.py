@@ -26,12 +26,23 @@ from kontrast.systems.pairs.corpus import Corpus
 from kontrast.systems.pairs.example import write_example_pairs
 from kontrast.systems.pairs.figures import pair_figures
 from kontrast.systems.pairs.model import PairsModel
-from kontrast.systems.pairs.views import PairBatches, PairTable, Queries, Side, fixed_view, make_view, read_pairs
+from kontrast.systems.pairs.views import (
+    PairBatches,
+    PairTable,
+    Queries,
+    Side,
+    fixed_view,
+    make_view,
+    meeting_groups,
+    read_pairs,
+)
 from kontrast.training import Stage
 
 KS = (1, 5, 10)
 REPORTED = ("recall@1", "recall@5", "recall@10", "mrr", "ndcg@10", "map")
 WATCHED = ("recall@10", "mrr")
+OWN_COLUMNS = ("id", "kind", "split", "vector", "text", "side")
+"""Columns of embeddings that are ours; one of the data with such a name gets another."""
 
 
 class Pairs(System[PairsConfig, PairTable]):
@@ -121,15 +132,15 @@ class Pairs(System[PairsConfig, PairTable]):
     def learn_facts(self, train: PairTable) -> dict[str, Any]:
         left_kind = train.kinds[train.left]
         right_kind = train.kinds[train.column("right")]
+        left_cells, right_cells = train.cells("left"), train.cells("right")
         shared = train.right is None or (self.config.share and left_kind == right_kind)
-        if left_kind == right_kind == "text":
+        if left_kind == right_kind == "text" and train.right is not None:
             # One vocabulary serves both sides, so that words mean the same on either.
-            texts = [*train.cells("left"), *(train.cells("right") if train.right is not None else [])]
-            left = self._encoder("text", texts, "left")
-            right = left if shared else self._encoder("text", texts, "right")
-        else:
-            left = self._encoder(left_kind, train.cells("left"), "left")
-            right = left if shared else self._encoder(right_kind, train.cells("right"), "right")
+            left_cells = right_cells = [*left_cells, *right_cells]
+        if left_kind == right_kind == "vector":
+            shared = shared and left_cells.shape[1] == right_cells.shape[1]
+        left = self._encoder(left_kind, left_cells, "left")
+        right = left if shared else self._encoder(right_kind, right_cells, "right")
         self._fresh = (left, right)
         return {
             "left": train.left,
@@ -158,6 +169,9 @@ class Pairs(System[PairsConfig, PairTable]):
         config = self.config
         if len(train) < 2:
             raise DataError("there is one training row", file=train.table.path, mend="contrast needs at least two rows")
+        if len(np.unique(meeting_groups(train))) < 2:
+            what = "all training rows hang together by equal values, so that none is a negative of another"
+            raise DataError(what, file=train.table.path, mend="bring rows that share no value")
         if config.contrast == "off":
             return
         batches = PairBatches(train, self.model_.left.encoder, self.model_.right.encoder, config)
@@ -193,8 +207,8 @@ class Pairs(System[PairsConfig, PairTable]):
             columns["side"] = kinds
         for name in (data.group, data.label):
             if name is not None:
-                columns[name] = data.table.ids(name) * len(sides)
-                label = name
+                label = f"{name} (yours)" if name in OWN_COLUMNS else name
+                columns[label] = data.table.ids(name) * len(sides)
         return Embeddings(vectors, data.ids() * len(sides), kinds, columns, label=label, hover="text")
 
     def vectors(self, data: PairTable, side: Side, view: int | None = None) -> npt.NDArray[np.float32]:

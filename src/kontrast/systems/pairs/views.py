@@ -164,6 +164,8 @@ def read_pairs(
     if left == right:
         mend = "name another column with --right, or leave it out to learn from views of one column"
         raise DataError(f"column '{left}' is named as the left and as the right one", file=path, mend=mend)
+    if roles["id"] is not None:
+        _check_unique(table, roles["id"])
     kinds: dict[str, ColumnKind] = {}
     for column, kind in (
         (left, known.get("left_kind", config.left_kind)),
@@ -172,6 +174,15 @@ def read_pairs(
         if column is not None and column not in kinds:
             kinds[column] = table.check(column, None if kind == "auto" else kind)
     return PairTable(table, str(left), right, kinds, **roles)
+
+
+def _check_unique(table: Table, name: str) -> None:
+    seen: dict[str, int] = {}
+    for row, value in zip(table.frame.index, table.ids(name)):
+        if value in seen:
+            what = f"column '{name}' holds '{value}' at {table.counted} {seen[value]} and at {table.counted} {row}"
+            raise DataError(what, file=table.path, mend="give every row a name of its own, or leave out --id")
+        seen[value] = row
 
 
 def _choose(
