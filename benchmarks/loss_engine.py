@@ -5,18 +5,17 @@
     python benchmarks/loss_engine.py --busy                # while another process keeps one core busy
     python benchmarks/loss_engine.py --quick --json out.json
 
-Every competitor computes the same loss of the same rows, forward and backward, and its value is checked against the
-dense one. Repetitions are interleaved and the medians compared, so that a noisy machine is noisy for all. "floor" is the
-time of the matrix products alone that a method with O((n + m) d) memory needs (the logits twice, and one product for each
-gradient; a symmetric matrix counts half), at the same shapes; only the products' time is counted. Memory is the peak of
-the process's resident memory above the inputs, sampled in a run of its own.
+Every competitor computes the same loss of the same rows, forward and backward, and its value is compared with the dense
+one. Repetitions are interleaved and the medians compared, so that a noisy machine is noisy for all. "floor" is the time
+of the matrix products alone that a method with O((n + m) d) memory needs, at the same shapes: the logits twice, and one
+product for each gradient; half of that for a symmetric matrix. Memory is the peak of the process's resident memory
+above the inputs, sampled in a run of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
-import json
 import multiprocessing
 import os
 import platform
@@ -81,7 +80,7 @@ def dense_supcon(a: Tensor, _: Tensor, labels: Tensor) -> Tensor:
 def clip_methods() -> list[Method]:
     methods = [Method("dense torch", dense_clip, lambda n: 7 * 4 * n * n)]
     try:
-        from sentence_transformers.losses import MultipleNegativesRankingLoss
+        from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
         ranking = MultipleNegativesRankingLoss(
             None, scale=1 / TEMPERATURE, directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction"
@@ -101,8 +100,8 @@ def clip_methods() -> list[Method]:
         ntxent = NTXentLoss(temperature=TEMPERATURE)
 
         def both(a: Tensor, b: Tensor, _: Tensor) -> Tensor:
-            i = torch.arange(len(a), device=a.device)
-            return (ntxent(a, i, ref_emb=b, ref_labels=i) + ntxent(b, i, ref_emb=a, ref_labels=i)) / 2
+            i = torch.arange(len(a), device=a.device)  # two tensors, or the diagonal would be taken for self-pairs
+            return (ntxent(a, i, ref_emb=b, ref_labels=i.clone()) + ntxent(b, i, ref_emb=a, ref_labels=i.clone())) / 2
 
         # It compares every positive pair with every negative pair: n × n (n − 1) entries, several times.
         methods.append(Method("pytorch-metric-learning NTXent", both, lambda n: 2 * 17.0 * n**3))
@@ -274,7 +273,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[1024, 8192, 16384], help="rows of a batch")
     parser.add_argument("--objectives", nargs="+", choices=["clip", "supcon"], default=["clip", "supcon"])
     parser.add_argument("--dim", type=int, default=256, help="width of a row")
-    parser.add_argument("--repeats", type=int, help="repetitions; by default 15 up to 2,048 rows, 5 up to 16,384, 1 above")
+    parser.add_argument("--repeats", type=int, help="by default 15 up to 2,048 rows, 5 up to 16,384, 1 above")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads, of torch and of the engine")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--busy", action="store_true", help="keep one core busy with another process")
@@ -302,7 +301,8 @@ def main() -> None:
             busy.join()
     machine = f"{platform.processor() or platform.machine()}, {options.threads} threads, torch {torch.__version__}"
     busy_text = ", one core kept busy by another process" if options.busy else ""
-    print(f"d = {options.dim}, T = {TEMPERATURE}, forward + backward, medians; {options.device}: {machine}{busy_text}\n")
+    print(f"d = {options.dim}, T = {TEMPERATURE}, forward + backward, medians; {options.device}: {machine}{busy_text}")
+    print()
     print(table(rows))
     if options.json:
         from kontrast.files import write_json

@@ -1,4 +1,4 @@
-"""Every softmax-type objective on several ranks with uneven batches has the value and the gradients of the joined batch."""
+"""Every softmax-type objective has on several ranks, with uneven batches, the joined batch's value and gradients."""
 
 from __future__ import annotations
 
@@ -45,9 +45,15 @@ CASES: dict[str, tuple[str, Callable[..., Tensor]]] = {
     "info_nce options": (
         "info_nce",
         lambda x, y, t, p, at, g: info_nce(
-            x, y, temperature=t, ids=IDS[at], weights=WEIGHTS[at], hard_negatives=torch.stack([x + y, y - x], 1),
-            log_weights=y.sum(1), group=g,
-        ),  # fmt: skip
+            x,
+            y,
+            temperature=t,
+            ids=IDS[at],
+            weights=WEIGHTS[at],
+            hard_negatives=torch.stack([x + y, y - x], 1),
+            log_weights=y.sum(1),
+            group=g,
+        ),
     ),
     "info_nce sum": ("info_nce", lambda x, y, t, p, at, g: info_nce(x, y, temperature=t, reduction="sum", group=g)),
     "clip_loss": ("clip_loss", lambda x, y, t, p, at, g: clip_loss(x, y, temperature=t, group=g)),

@@ -77,9 +77,7 @@ def dcl_separate(a, b, t):
     def one_way(x, y):
         x, y = unit(x), unit(y)
         rows = range(len(x))
-        return mean(
-            [lse([x[i] @ y[j] / t for j in rows if j != i]) - x[i] @ y[i] / t for i in rows if len(x) > 1], x
-        )
+        return mean([lse([x[i] @ y[j] / t for j in rows if j != i]) - x[i] @ y[i] / t for i in rows if len(x) > 1], x)
 
     return (one_way(a, b) + one_way(b, a)) / 2
 
@@ -111,11 +109,7 @@ def labelled(z, labels, t, *, denominator="all", placement="out", by="anchors", 
     for i in range(len(z)):
         others = [j for j in range(len(z)) if j != i]
         positives = [z[i] @ z[j] / t for j in others if labels[j] == labels[i]]
-        negatives = [
-            z[i] @ z[j] / t
-            for j in others
-            if labels[j] != labels[i] and (ids is None or ids[i] != ids[j])
-        ]
+        negatives = [z[i] @ z[j] / t for j in others if labels[j] != labels[i] and (ids is None or ids[i] != ids[j])]
         if not positives or (denominator == "negatives" and not negatives):
             continue
         below = {

@@ -46,7 +46,10 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = Non
         from rich.console import Console
         from rich.table import Table
 
-        grid = Table(*names, box=box.SIMPLE_HEAD, pad_edge=False)
+        grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for place, name in enumerate(names):
+            # What stands first is a name that a person copies: it is never cut.
+            grid.add_column(name, no_wrap=place == 0, overflow="fold")
         for line in cells:
             grid.add_row(*(text.replace("[", r"\[") for text in line))
         Console().print(grid)

@@ -30,8 +30,9 @@ def hard_negative_loss(
 
     With N negatives and s the cosine over T, Lᵢ = −log exp(s⁺) / (exp(s⁺) + G), where
     G = max((Σⱼ wⱼ exp(sⱼ) − N τ⁺ exp(s⁺)) / (1 − τ⁺), N exp(−1/T)), and wⱼ ∝ exp(β sⱼ) with mean 1
-    (arXiv 2010.04592 section 4.2; β = 0 is the debiased loss of 2007.00224 eq. 8; τ⁺ = 0 too is NT-Xent). Denominator: the positive and the
-    corrected negatives. Choose it where classes are few and negatives hence often false, or easy.
+    (arXiv 2010.04592 section 4.2; β = 0 is the debiased loss of 2007.00224 eq. 8, and τ⁺ = 0 too is NT-Xent but for
+    the lower bound). Denominator: the positive and the corrected negatives. Choose it where classes are few and
+    negatives hence often false, or easy.
 
     Args:
         a: (n, d) floating.

@@ -8,8 +8,20 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kontrast.losses import _hard, _infonce, _ntxent, _queue, _sigmoid, _supcon
-from kontrast.losses import _margin, _mmd, _orthogonality, _rank, _regularisers, _uniformity  # fmt: skip
+from kontrast.losses import (
+    _hard,
+    _infonce,
+    _margin,
+    _mmd,
+    _ntxent,
+    _orthogonality,
+    _queue,
+    _rank,
+    _regularisers,
+    _sigmoid,
+    _supcon,
+    _uniformity,
+)
 from kontrast.ops import Combine
 
 

@@ -72,7 +72,14 @@ def supcon(
         denominator=denominator, no_positive=no_positive, reduction=reduction,
     )  # fmt: skip
     return contrast(
-        z, None, rule, temperature=temperature, normalize=normalize, anchor_weights=weights, products=products, group=group
+        z,
+        None,
+        rule,
+        temperature=temperature,
+        normalize=normalize,
+        anchor_weights=weights,
+        products=products,
+        group=group,
     )
 
 
@@ -155,8 +162,8 @@ def prototype_loss(
     """Each row finds the prototypes of its class among all prototypes.
 
     Lᵢ = −log Σₚ exp(sᵢₚ) / Σⱼ exp(sᵢⱼ) over prototypes j, p those of the row's class, s the cosine over T
-    (arXiv 2005.04966 eq. 11 without its instance term). With one prototype per class this is a softmax classifier on the sphere. Denominator: all
-    prototypes.
+    (arXiv 2005.04966 eq. 11 without its instance term). With one prototype per class this is a softmax classifier on
+    the sphere. Denominator: all prototypes.
 
     Args:
         z: (n, d) floating.
@@ -238,7 +245,11 @@ class MultiPositive(nn.Module):
         self.no_positive, self.products, self.reduction, self.group = no_positive, products, reduction, group
 
     def forward(
-        self, anchors: Tensor, candidates: Tensor, positives: Pairs | Sequence[Sequence[int]], known: Pairs | None = None
+        self,
+        anchors: Tensor,
+        candidates: Tensor,
+        positives: Pairs | Sequence[Sequence[int]],
+        known: Pairs | None = None,
     ) -> Tensor:
         """The loss of anchors (n, d) against candidates (m, d) with listed positives."""
         return multi_positive(

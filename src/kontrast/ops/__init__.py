@@ -2,7 +2,16 @@
 
 from kontrast.ops.contrast import contrast
 from kontrast.ops.diagnostics import Diagnostics, record_diagnostics
-from kontrast.ops.gather import Combine, Group, all_gather_rows, gather_rows, joined_mean, joined_sum, rank_count, sum_over_ranks
+from kontrast.ops.gather import (
+    Combine,
+    Group,
+    all_gather_rows,
+    gather_rows,
+    joined_mean,
+    joined_sum,
+    rank_count,
+    sum_over_ranks,
+)
 from kontrast.ops.masks import Mask
 from kontrast.ops.rule import Labels, Paired, Pairs, Rule
 from kontrast.ops.settings import EngineSettings, Products, current_settings, engine_settings

@@ -151,7 +151,8 @@ def _cross_side(a: Tensor, c: Tensor, rule: Rule, t: Tensor, group: Group, *, sc
             beyond = torch.arange(len(k), device=a.device) >= len(a)
             keys = ((torch.zeros(len(a), dtype=torch.long, device=a.device), beyond.long()), *keys)
         mask = Mask(diagonals=() if len(rows) == 0 else (start,), keys=keys, pairs=known)
-        return _Side(q, k, mask, ListedPositives(q, k, rows, rows + start))
+        paired = ListedPositives(q, k, rows, rows + start, each_once=len(rows) == len(a))
+        return _Side(q, k, mask, paired)
     columns = positives.columns + start
     mask = Mask(keys=keys, pairs=_joined(known, (positives.rows, columns)))
     return _Side(q, k, mask, ListedPositives(q, k, positives.rows, columns, positives.weights))
@@ -186,7 +187,8 @@ def _joint_side(a: Tensor, b: Tensor, rule: Rule, t: Tensor, group: Group) -> _S
         q = torch.cat([a, b]) / t.sqrt()
         ids = () if rule.ids is None else ((_twice(rule.ids), _twice(rule.ids)),)
         mask = Mask(diagonals=(0, n, -n), keys=ids)
-        return _Side(q, None, mask, ListedPositives(q, q, torch.cat([rows, rows + n]), torch.cat([rows + n, rows])))
+        both, partner = torch.cat([rows, rows + n]), torch.cat([rows + n, rows])
+        return _Side(q, None, mask, ListedPositives(q, q, both, partner, each_once=True))
     q = torch.cat([a, b]) / t
     (all_a, start), (all_b, _) = gather_rows(a, group), gather_rows(b, group)
     k, total = torch.cat([all_a, all_b]), len(all_a)
@@ -199,7 +201,7 @@ def _joint_side(a: Tensor, b: Tensor, rule: Rule, t: Tensor, group: Group) -> _S
         gathered = torch.cat([gather_rows(first, group)[0], gather_rows(second, group)[0]])
         keys = ((torch.cat([first, second]), gathered),)
     mask = Mask(keys=keys, pairs=(torch.cat([both, both]), torch.cat([own, partner])))
-    return _Side(q, k, mask, ListedPositives(q, k, both, partner))
+    return _Side(q, k, mask, ListedPositives(q, k, both, partner, each_once=True))
 
 
 def _twice(ids: tuple[Tensor, Tensor | None]) -> Tensor:
@@ -227,7 +229,9 @@ def _reduce(
     means, anchors, skipped, pairs = [], 0, 0, 0
     for side in sides:
         for losses, positives in _losses(side, rule, scale, products):
-            valid = (positives.count > 0) & losses.isfinite() if rule.denominator == "negatives" else positives.count > 0
+            valid = positives.count > 0
+            if rule.denominator == "negatives":
+                valid = valid & (losses > -math.inf)
             anchors += len(losses)
             skipped += len(losses) - int(valid.sum())
             pairs += int(positives.count.sum())
@@ -236,8 +240,9 @@ def _reduce(
     if skipped and rule.no_positive == "error":
         raise ValueError(f"{skipped} of {anchors} anchors have no positive, and the rule says no_positive='error'")
     if anchors and skipped == anchors and group is None:
-        warnings.warn(f"none of {anchors} anchors has a positive: the loss is 0 and teaches nothing", RuntimeWarning, stacklevel=3)
-    return means[0] if len(means) == 1 else torch.stack(means).sum() if rule.reduction == "sum" else torch.stack(means).mean()
+        text = f"none of {anchors} anchors has a positive: the loss is 0 and teaches nothing"
+        warnings.warn(text, RuntimeWarning, stacklevel=4)
+    return means[0] if len(means) == 1 else torch.stack(means).mean()
 
 
 def _reduced(
@@ -349,9 +354,11 @@ def _check(
         if x is None:
             continue
         if x.dim() != dims or not x.is_floating_point():
-            raise ValueError(f"{name} must be a floating tensor of {dims} dimensions, got {x.dtype} of shape {tuple(x.shape)}")
+            shape = tuple(x.shape)
+            raise ValueError(f"{name} must be a floating tensor of {dims} dimensions, got {x.dtype} of shape {shape}")
         if x.shape[-1] != anchors.shape[-1]:
-            raise ValueError(f"{name} has rows of width {x.shape[-1]}, anchors of width {anchors.shape[-1]}; they must agree")
+            widths = x.shape[-1], anchors.shape[-1]
+            raise ValueError(f"{name} has rows of width {widths[0]}, anchors of width {widths[1]}; they must agree")
     n, m = len(anchors), len(anchors if candidates is None else candidates)
     if hard is not None and len(hard) != n:
         raise ValueError(f"hard_negatives has {len(hard)} rows and anchors {n}; each anchor needs its own")
@@ -391,7 +398,8 @@ def _check_codes(name: str, codes: Tensor, length: int) -> None:
 
 def _check_pairs(pairs: Pairs, n: int, m: int) -> None:
     if pairs.rows.shape != pairs.columns.shape or pairs.rows.dim() != 1:
-        raise ValueError(f"pairs have {tuple(pairs.rows.shape)} rows and {tuple(pairs.columns.shape)} columns; one of each per pair")
+        shapes = tuple(pairs.rows.shape), tuple(pairs.columns.shape)
+        raise ValueError(f"pairs have rows of shape {shapes[0]} and columns of shape {shapes[1]}; one of each per pair")
     for name, index, size in (("rows", pairs.rows, n), ("columns", pairs.columns, m)):
-        if index.numel() and not (0 <= int(index.min()) and int(index.max()) < size):
+        if index.numel() and not (int(index.min()) >= 0 and int(index.max()) < size):
             raise ValueError(f"{name} of pairs lie in {int(index.min())}..{int(index.max())}, allowed is 0..{size - 1}")

@@ -67,7 +67,8 @@ def working_inputs(
 def _unit(x: Tensor) -> Tensor:
     """Rows of length 1; a zero row stays zero and gets the gradient 0, not one over nothing."""
     length = x.norm(dim=-1, keepdim=True)
-    return torch.where(length > 0, x / torch.where(length > 0, length, 1.0), 0.0)
+    some = length > 0
+    return x * torch.where(some, 1 / torch.where(some, length, 1.0), 0.0)
 
 
 def _longest(rows: list[Tensor]) -> tuple[float, float]:

@@ -8,7 +8,6 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-
 # The least and the greatest key of each stripe of rows or columns.
 _Ranges: TypeAlias = list[tuple[int, int]]
 
@@ -91,13 +90,18 @@ class TilePlan:
     """
 
     def __init__(self, mask: Mask, n: int, m: int, tile: tuple[int, int], *, symmetric: bool) -> None:
-        if symmetric:
-            tile = (min(tile),) * 2
         self.n, self.m, self.symmetric = n, m, symmetric
-        self.tile = (min(tile[0], max(n, 1)), min(tile[1], max(m, 1)))
         self.within = mask.within is not None
         pairs_of_keys = ([mask.within] if mask.within is not None else []) + list(mask.keys)
         codes = [_codes(*pair) for pair in pairs_of_keys]
+        if self.within and len(codes[0][1]):
+            # What takes part is a chain of blocks along the diagonal: tiles of about a block's size leave least over.
+            block = m // (int(codes[0][1].max()) + 1)
+            side = max(64, 1 << block.bit_length())
+            tile = (min(tile[0], side), min(tile[1], side))
+        if symmetric:
+            tile = (min(tile),) * 2
+        self.tile = (min(tile[0], max(n, 1)), min(tile[1], max(m, 1)))
         self.row_order: Tensor | None = None
         self.column_order: Tensor | None = None
         rows, columns = mask.entries(n, m, torch.device("cpu"))
@@ -114,7 +118,7 @@ class TilePlan:
         down, across = -(-self.n // height), -(-self.m // width)
         where = rows // height * across + columns // width
         order = torch.argsort(where, stable=True)
-        ends = torch.bincount(where, minlength=down * across).cumsum(0).tolist() if len(where) else [0] * (down * across)
+        ends = torch.bincount(where, minlength=down * across).cumsum(0).tolist()
         rows, columns = rows[order] % height, columns[order] % width
         ranges = [(_ranges(row, height), _ranges(column, width)) for row, column in self.codes]
         tiles = []
@@ -126,9 +130,8 @@ class TilePlan:
                 index = i * across + j
                 first, last = (ends[index - 1] if index else 0), ends[index]
                 entries = (rows[first:last], columns[first:last]) if last > first else None
-                tiles.append(
-                    Tile(i * height, min((i + 1) * height, self.n), j * width, min((j + 1) * width, self.m), compare, entries)
-                )
+                r0, c0 = i * height, j * width
+                tiles.append(Tile(r0, min(r0 + height, self.n), c0, min(c0 + width, self.m), compare, entries))
         return tiles
 
     def _compare(self, ranges: list[tuple[_Ranges, _Ranges]], i: int, j: int) -> tuple[int, ...] | None:

@@ -42,13 +42,17 @@ class PositiveTerms(Protocol):
 
 @dataclass(frozen=True)
 class ListedPositives:
-    """Positives from a list of p pairs (rows, columns), with optional weights (p,)."""
+    """Positives from a list of p pairs (rows, columns), with optional weights (p,).
+
+    `each_once` says that the rows are 0..n−1: one positive each, whose statistics are the logit itself.
+    """
 
     q: Tensor
     k: Tensor
     rows: Tensor
     columns: Tensor
     weights: Tensor | None = None
+    each_once: bool = False
 
     @cached_property
     def _logits(self) -> Tensor:
@@ -58,11 +62,15 @@ class ListedPositives:
         return x.new_zeros(len(self.q)).index_add(0, self.rows, x)
 
     def _mean(self, x: Tensor) -> Tensor:
+        if self.each_once:
+            return x
         weighted = x if self.weights is None else x * self.weights
         return self._sum(weighted) / self.weight.masked_fill(self.weight == 0, 1.0)
 
     @cached_property
     def count(self) -> Tensor:
+        if self.each_once:
+            return self.q.new_ones(len(self.q))
         present = self.q.new_ones(len(self.rows)) if self.weights is None else (self.weights > 0).to(self.q.dtype)
         return self._sum(present)
 
@@ -74,6 +82,8 @@ class ListedPositives:
         return self._mean(self._logits)
 
     def logsumexp(self) -> Tensor:
+        if self.each_once:
+            return self._logits
         s = self._logits if self.weights is None else self._logits + self.weights.log()
         top = s.detach().new_full((len(self.q),), -math.inf).scatter_reduce(0, self.rows, s.detach(), "amax")
         top = torch.where(top == -math.inf, 0.0, top)
@@ -81,12 +91,13 @@ class ListedPositives:
         return torch.where(total > 0, total, 1.0).log() + top
 
     def own_denominator(self, log_negatives: Tensor) -> Tensor:
-        return self._mean(F.softplus(log_negatives[self.rows] - self._logits))
+        log_negatives = log_negatives if self.each_once else log_negatives[self.rows]
+        return self._mean(F.softplus(log_negatives - self._logits))
 
 
 @dataclass(frozen=True)
 class LabelledPositives:
-    """Positives by equal integer labels, (n,) and (m,); `own` is the diagonal of the anchors themselves, if they occur."""
+    """Positives by equal integer labels, (n,) and (m,); `own` is the anchors' own diagonal, if they are candidates."""
 
     q: Tensor
     k: Tensor | None

@@ -1,4 +1,4 @@
-"""The rule of a softmax-type objective: which candidates are positive, which are left out, and what is divided by what."""
+"""The rule of a softmax-type objective: who is positive, who is left out, and what is divided by what."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ Positives: TypeAlias = Paired | Labels | Pairs
 class Rule:
     """How anchors, candidates and a temperature become a loss.
 
-    With s the similarity over the temperature, P(i) the positives and N(i) the negatives of anchor i, the loss of a pair
-    is −sₚ + log D, where D sums exp(s) over:
+    With s the similarity over the temperature, P(i) the positives and N(i) the negatives of anchor i, the loss of a
+    pair is −sₚ + log D, where D sums exp(s) over:
 
     - denominator "all": P(i) and N(i), that is all candidates that are not left out;
     - "own_positive": the pair's own positive and N(i);

@@ -26,9 +26,9 @@ from kontrast.ops.settings import Products, current_settings
 from kontrast.ops.tiles import LN2, LOG2E, TiledLogits, TileJob
 
 # Up to this many logits the dense path is faster: below it the tiles' fixed costs outweigh the memory they save.
-DENSE_BELOW = 1 << 18
+DENSE_BELOW = 1 << 16
 
-# A tile's row sums and column sums, each with the maxima that they are relative to, if any: row, row's, column, column's.
+# A tile's row sums and their maxima, its column sums and theirs; sums are relative to the maxima, where there are any.
 _Part: TypeAlias = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
 # Up to this many logits their exponentials are kept for the backward pass (16 MiB in float32), which saves one product.
@@ -114,7 +114,8 @@ def _check(q: Tensor, k: Tensor | None) -> None:
         if x is not None and (x.dim() != 2 or x.dtype not in _SAFE):
             raise ValueError(f"{name} must be a float32 or float64 matrix, got {x.dtype} of shape {tuple(x.shape)}")
     if k is not None and (q.shape[1] != k.shape[1] or q.dtype != k.dtype):
-        raise ValueError(f"q is {tuple(q.shape)} {q.dtype} and k {tuple(k.shape)} {k.dtype}: widths and types must agree")
+        shapes = tuple(q.shape), tuple(k.shape)
+        raise ValueError(f"q is {shapes[0]} {q.dtype} and k {shapes[1]} {k.dtype}: widths and types must agree")
 
 
 def _bounded(q: Tensor, k: Tensor, multipliers: tuple[float, ...]) -> bool:
@@ -165,7 +166,10 @@ class _LogSumExp(torch.autograd.Function):
         ctx.save_for_backward(q, k, row, column)
         ctx.job, ctx.multipliers, ctx.bounded, ctx.kept = job, multipliers, bounded, kept
         ctx.set_materialize_grads(False)
-        return logits.restore_rows(row.t()).t() if rows else row, logits.restore_columns(column.t()).t() if columns else column
+        return (
+            logits.restore_rows(row.t()).t() if rows else row,
+            logits.restore_columns(column.t()).t() if columns else column,
+        )
 
     @staticmethod
     @once_differentiable
@@ -177,12 +181,12 @@ class _LogSumExp(torch.autograd.Function):
         symmetric = job.symmetric
         need_q = ctx.needs_input_grad[0]
         need_k = symmetric or ctx.needs_input_grad[1]
+        if row_grad is not None:
+            row_grad = logits.sort_rows(row_grad.t()).t() if row.shape[1] else None
         if symmetric:
-            row_grad = None if row_grad is None else logits.sort_rows(row_grad.t()).t()
             column_grad, column = row_grad, row
-        else:
-            row_grad = None if row_grad is None or not row.shape[1] else logits.sort_rows(row_grad.t()).t()
-            column_grad = None if column_grad is None or not column.shape[1] else logits.sort_columns(column_grad.t()).t()
+        elif column_grad is not None:
+            column_grad = logits.sort_columns(column_grad.t()).t() if column.shape[1] else None
         dq = torch.zeros_like(logits.q) if need_q else None
         dk = dq if symmetric else (torch.zeros_like(logits.k) if need_k else None)
         weights = _Weights(row, row_grad, column, column_grad, multipliers, bounded=ctx.bounded)
@@ -214,9 +218,7 @@ class _LogSumExp(torch.autograd.Function):
         )  # fmt: skip
 
 
-def _plain_sums(
-    s: Tensor, beta: float, out: Tensor, rows: bool, columns: bool
-) -> _Part:
+def _plain_sums(s: Tensor, beta: float, out: Tensor, rows: bool, columns: bool) -> _Part:
     """Row and column sums of exp(β s) for logits that cannot overflow."""
     e = torch.exp2(s, out=out) if beta == 1 else torch.mul(s, beta, out=out).exp2_()
     row = e.sum(1) if rows else None
@@ -224,9 +226,7 @@ def _plain_sums(
     return row, None, column, None
 
 
-def _shifted_sums(
-    s: Tensor, beta: float, out: Tensor, rows: bool, columns: bool
-) -> _Part:
+def _shifted_sums(s: Tensor, beta: float, out: Tensor, rows: bool, columns: bool) -> _Part:
     """The same for logits of any size: each row and column is shifted by its own maximum, which is returned too."""
     sums: list[Tensor | None] = []
     for dim, wanted in ((1, rows), (0, columns)):
@@ -335,7 +335,8 @@ class _Weights:
     def _shifted(self, s: Tensor, side: Tensor, tile: Tile) -> Tensor:
         out: Tensor | None = None
         for index, beta in enumerate(self._multipliers):
-            for part, where in ((self._row, (slice(tile.r0, tile.r1), None)), (self._column, (None, slice(tile.c0, tile.c1)))):
+            rows, columns = (slice(tile.r0, tile.r1), None), (None, slice(tile.c0, tile.c1))
+            for part, where in ((self._row, rows), (self._column, columns)):
                 if part is None:
                     continue
                 log, grad = (x[index][where] for x in part)

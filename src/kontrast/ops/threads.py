@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -89,8 +90,13 @@ class _Fold:
         self.error: BaseException | None = None
         self.running = threads
         self.done = threading.Event()
+        self.inference = torch.is_inference_mode_enabled()  # such tensors may be written to under that mode alone
 
     def take_part(self) -> None:
+        with torch.inference_mode() if self.inference else nullcontext():
+            self._take_part()
+
+    def _take_part(self) -> None:
         try:
             compute = self.worker()
             while (index := self._claim()) is not None:

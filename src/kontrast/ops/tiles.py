@@ -38,7 +38,7 @@ class TiledLogits:
     """
 
     def __init__(self, q: Tensor, k: Tensor, job: TileJob) -> None:
-        self.plan = TilePlan(job.mask, len(q), len(k), job.settings.tile, symmetric=job.symmetric)
+        self.plan = TilePlan(job.mask, len(q), len(k), job.settings.tile_of(len(q), len(k)), symmetric=job.symmetric)
         self.threads = job.settings.worker_count()
         self.q = _sorted(q, self.plan.row_order)
         self.k = self.q if job.symmetric else _sorted(k, self.plan.column_order)

@@ -22,6 +22,8 @@ from kontrast.progress import first_process, say, showing
 from kontrast.training import TrainerConfig
 
 OWN_TO_RUN = {"directory", "resume", "progress"}
+LEFTOVER = ".*.tmp"
+"""What `kontrast.files.replacing` names its folders."""
 
 
 def train_run(
@@ -71,6 +73,8 @@ def train_run(
             "trainer": trainer.model_dump(mode="json", exclude=OWN_TO_RUN),
         }
         run = RunFolder(Path(out))
+        if first_process():
+            _tidy(run.path)
         if resume and (run.path / "run.json").is_file() and not (run.path / "config.yaml").is_file():
             # It was killed before it wrote its options: there is nothing to go on from, and nothing to lose.
             resume, overwrite = False, True
@@ -95,9 +99,11 @@ def train_run(
             estimator = _fitted(run, estimator, splits, trainer.changed(directory=run.path, resume=resume))
         if not first_process():
             return run
+        say(f"measuring on the {estimator.size(splits.test):,} test rows")
         with run.timed("evaluate"):
             _measure(run, estimator, splits, baselines)
         if report:
+            say("writing the report")
             with run.timed("report"):
                 run.write_embeddings(estimator.embed(splits.test), split="test")
                 write_figures(run, estimator.figures(splits.test))
@@ -122,6 +128,21 @@ def _fitted(
     return estimator
 
 
+def _kept(path: Path) -> Path:
+    """Where a run that is being replaced waits until the new one has begun."""
+    return path.with_name(f".{path.name}.replaced")
+
+
+def _tidy(path: Path) -> None:
+    """Clears away what a kill left: files half written, and a run half replaced, which comes back."""
+    if not (path / "run.json").is_file() and _kept(path).is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+        _kept(path).rename(path)
+    ours = (path / "run.json").is_file() or all(entry.match(LEFTOVER) for entry in path.glob("*"))
+    for leftover in list(path.rglob(LEFTOVER)) if ours else ():
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
 @contextmanager
 def _undone_unless_begun(path: Path, *, replaces: bool) -> Iterator[None]:
     """Leaves `path` as it was if an error that a person can mend comes before the first checkpoint of a new run.
@@ -129,7 +150,7 @@ def _undone_unless_begun(path: Path, *, replaces: bool) -> Iterator[None]:
     A wrong option is often found out as late as that; it should cost neither the run that was to be replaced nor leave
     a half-finished one in the way of the next attempt.
     """
-    kept = path.with_name(f".{path.name}.replaced")
+    kept = _kept(path)
     there, new = path.is_dir(), not (path / "run.json").is_file()
     if first_process():
         shutil.rmtree(kept, ignore_errors=True)

@@ -49,7 +49,7 @@ class CoEBAConfig(SystemConfig):
     first_view: ViewKind = param(
         "eba", "how the first view changes the edges: eba, its two halves, random drop, gca (drop by degree), none"
     )
-    second_view: ViewKind = param("none", "how the second view changes the edges")
+    second_view: ViewKind = param("drop", "how the second view changes the edges", paper="none", source=OURS)
     balancing: BalancingSection = param(BalancingSection, "Edge Balancing Augmentation")
     edge_drop: float = param(0.2, "probability of dropping an edge in the views drop and gca", ge=0, le=0.9)
     feature_mask: float = param(0.2, "share of features that a view masks in all nodes", ge=0, lt=1)
@@ -57,7 +57,9 @@ class CoEBAConfig(SystemConfig):
     positives: Literal["neighbours", "self"] = param(
         "neighbours", "positives of a node: itself and its neighbours, or itself alone (plain InfoNCE)"
     )
-    terms: Literal["both", "inter", "intra"] = param("both", "contrast between the views, within each view, or both")
+    terms: Literal["both", "inter", "intra"] = param(
+        "inter", "contrast between the views, within each view, or both", paper="both", source=OURS
+    )
     weight: float = param(0.5, "weight of the contrastive terms beside the link loss", ge=0, source=OURS)
     temperature: float = param(0.5, "softmax temperature", gt=0, le=10, source=OURS)
     projection: int = param(128, "length of the projected vectors that are contrasted", ge=1, source=OURS)
@@ -68,7 +70,7 @@ class CoEBAConfig(SystemConfig):
     most_positives: int = param(64, "neighbours of an anchor that count as positives in a step, if it has more", ge=1)
     link_batch: int = param(65_536, "training edges of a step, if the graph has more", ge=1)
 
-    epochs: int = param(12, "epochs; the weights that are best on the validation part are kept", ge=1, paper=20)
+    epochs: int = param(16, "epochs; the weights that are best on the validation part are kept", ge=1, paper=20)
     steps: int = param(10, "full-batch steps of an epoch", unit="steps", ge=1)
     optimiser: OptimiserConfig = param(
         lambda: OptimiserConfig(name="adam", learning_rate=5e-3, weight_decay=0.0, schedule="constant"),

@@ -218,13 +218,27 @@ def meeting_groups(data: PairTable) -> npt.NDArray[np.int64]:
 
 
 def shuffled_partners(groups: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
-    """(n,) the pairing of the null control: a random permutation in which, where possible, no row keeps its group."""
+    """(n,) the pairing of the null control: a random permutation in which, where possible, no row keeps its group.
+
+    It is possible where no group has more than half of the rows; a larger one keeps a few of its own.
+    """
     rng = numpy_rng(seed, "null control")
-    partner = rng.permutation(len(groups))
-    for _ in range(10):
-        for row in np.flatnonzero(groups[partner] == groups):
-            other = rng.integers(len(groups))
-            partner[[row, other]] = partner[[other, row]]
+    n = len(groups)
+    partner = rng.permutation(n)
+    for row in np.flatnonzero(groups[partner] == groups):
+        own = groups[row]
+        if groups[partner[row]] != own:  # an earlier exchange has helped it
+            continue
+        # A row outside the group whose partner is outside it too: of 2·size ≤ n there is always one.
+        for other in rng.integers(n, size=20):
+            if groups[other] != own and groups[partner[other]] != own:
+                break
+        else:
+            free = np.flatnonzero((groups != own) & (groups[partner] != own))
+            if not len(free):
+                continue
+            other = rng.choice(free)
+        partner[[row, other]] = partner[[other, row]]
     return partner
 
 

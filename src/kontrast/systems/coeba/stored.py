@@ -1,0 +1,72 @@
+"""The graph that a fitted system keeps: what it answers questions about nodes with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from scipy import sparse
+
+from kontrast.data.graphs import Graph, canonical
+from kontrast.errors import CheckpointError
+from kontrast.files import read_json, write_json
+
+MEND = "train it again, or copy the model again"
+
+
+@dataclass(frozen=True, eq=False)
+class StoredGraph:
+    """A graph with the edges seen in training, and those known besides.
+
+    Attributes:
+        graph: nodes, names and features; its edges are all that are known.
+        context: (m, 2) edges of the training part.
+    """
+
+    graph: Graph
+    context: npt.NDArray[np.int64]
+
+    def save(self, folder: Path) -> None:
+        """Writes graph.safetensors and nodes.json into a new folder."""
+        folder.mkdir()
+        tensors = {"context": self.context, "known": self.graph.edges}
+        features = self.graph.features
+        if features is not None:
+            tensors |= {
+                "features": features.data,
+                "columns": features.indices.astype(np.int64),
+                "starts": features.indptr.astype(np.int64),
+                "width": np.array([features.shape[1]], np.int64),
+            }
+        save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / "graph.safetensors")
+        labels = None if self.graph.labels is None else list(self.graph.labels)
+        write_json(folder / "nodes.json", {"ids": list(self.graph.ids), "labels": labels})
+
+    @classmethod
+    def load(cls, folder: Path) -> StoredGraph:
+        """What `save` wrote.
+
+        Raises:
+            CheckpointError: if a file is missing or damaged.
+        """
+        for name in ("graph.safetensors", "nodes.json"):
+            if not (folder / name).is_file():
+                raise CheckpointError(f"has no {name}", file=folder, mend=MEND)
+        listed = read_json(folder / "nodes.json")
+        try:
+            tensors = load_file(folder / "graph.safetensors")
+            ids = tuple(map(str, listed["ids"]))
+            labels = None if listed["labels"] is None else tuple(map(str, listed["labels"]))
+            context, known = (canonical(tensors[name], len(ids)) for name in ("context", "known"))
+            features = None
+            if "features" in tensors:
+                parts = (tensors["features"], tensors["columns"], tensors["starts"])
+                features = sparse.csr_array(parts, shape=(len(ids), int(tensors["width"][0])))
+        except (SafetensorError, KeyError, TypeError, ValueError, IndexError) as error:
+            reason = " ".join(str(error).split())[:150]
+            raise CheckpointError(f"is damaged ({reason})", file=folder, mend=MEND) from None
+        return cls(Graph(ids, known, features, labels), context)

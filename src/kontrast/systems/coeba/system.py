@@ -1,0 +1,378 @@
+"""System: the estimator over a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from kontrast.contract import Card, Embeddings, Figure, Measurement, System
+from kontrast.data.graphs import Fold, Graph, canonical, contains, divide_edges, pair_keys, read_graph, sample_non_edges
+from kontrast.data.splits import Splits
+from kontrast.errors import ConfigError, DataError
+from kontrast.evaluation.detection import link_metrics
+from kontrast.evaluation.leaks import LeakReport, check_leaks
+from kontrast.randomness import numpy_rng
+from kontrast.systems.coeba.config import CoEBAConfig
+from kontrast.systems.coeba.example import write_example_graph
+from kontrast.systems.coeba.figures import graph_figures
+from kontrast.systems.coeba.heuristics import Heuristics, hard_negatives
+from kontrast.systems.coeba.measuring import KS, link_measurement
+from kontrast.systems.coeba.model import CoEBAModel, inside
+from kontrast.systems.coeba.questions import is_question, read_question
+from kontrast.systems.coeba.stored import StoredGraph
+from kontrast.systems.coeba.views import GraphTensors, LinkBatches, LinkData, Nodes
+from kontrast.training import OptimiserConfig, Stage
+
+_BLOCK = 1 << 24
+_PAIRS = 1 << 18
+LARGE = 10_000
+
+
+class CoEBA(System[CoEBAConfig, LinkData]):
+    """Contrastive link prediction on one undirected graph.
+
+    Rows are edges: those of the training part are learned from, those of the test part are to be told from pairs that
+    are no edges. The encoder sees the edges of the training part alone. For prediction a row is a node that asks for new
+    neighbours, or a pair that asks for its score.
+    """
+
+    card: ClassVar[Card] = Card(
+        name="coeba",
+        title="which edges a graph is missing, or will have next",
+        summary=(
+            "A graph autoencoder scores pairs of nodes. Beside its link loss two views of the graph are contrasted so "
+            "that a node comes close to itself and to its neighbours. One view balances degrees: nodes with few edges "
+            "get some to similar nodes, edges between nodes with many are thinned. What comes out is a score for every "
+            "pair and a vector for every node."
+        ),
+        task="link prediction",
+        modalities=("graph",),
+        formats=(
+            "edge list as TXT, CSV, TSV, JSONL or parquet, node names of any kind",
+            "folder with a table 'edges' (source, target) and a table 'nodes' (id, label, features)",
+            "npz: edges with CSR features and own splits, or adjacency and attribute matrices",
+            "planetoid ind.NAME.* files, PyG Data (.pt), MATLAB .mat (variable net), NetworkX GraphML",
+            "folders of MUSAE (csv and json), geom-gcn (txt), OGB and HeaRT",
+        ),
+        primary_metric="auroc",
+        higher_is_better=True,
+        ablation="the contrastive terms (the plain graph autoencoder)",
+        null_control="which node of one view stands for which node of the other",
+        unit="held-out edges",
+        arxiv="2508.14808",
+        citation="Chang, Hung, Lu, Shen, CoEBA: contrastive link prediction with edge balancing augmentation, CIKM 2025",
+    )
+    Config = CoEBAConfig
+    model_: CoEBAModel
+    smoke: ClassVar[dict[str, Any]] = {
+        "epochs": 4,
+        "anchors": 64,
+        "projection": 32,
+        "encoder": {"hidden": 32, "dim": 16},
+        "balancing": {"warmup": 10, "refresh": 10},
+    }
+    answer_options: ClassVar[tuple[str, ...]] = ("top_k",)
+
+    # ---- data ----------------------------------------------------------------------------------------------------
+
+    def read(self, path: str | Path, *, purpose: Literal["train", "predict"] = "train") -> LinkData:
+        """A graph; for prediction of a fitted system also a table of pairs to score or of nodes to find edges for.
+
+        A graph given for prediction is taken at its word: the encoder sees all its edges, and none is recommended.
+        """
+        if purpose == "predict" and hasattr(self, "stored_") and is_question(path):
+            return read_question(path, self.stored_)
+        graph = read_graph(path)
+        if purpose == "predict":
+            return LinkData(graph, graph.edges, "node", np.arange(graph.n), known=graph.edges)
+        return LinkData(graph, graph.edges, "edge", graph.edges, whole=True)
+
+    @classmethod
+    def write_example(cls, path: str | Path) -> Path:
+        return write_example_graph(path)
+
+    def split(self, data: LinkData) -> Splits[LinkData]:
+        graph, config = data.graph, self.config
+        if data.kind != "edge":
+            raise DataError(f"holds questions about {data.kind}s, no edges to split", file=graph.path)
+        fold = self._fold(data)
+        parts = {}
+        for name in ("valid", "test"):
+            rows: Nodes = getattr(fold, name)
+            if not len(rows):
+                parts[name] = None
+                continue
+            context, seen = fold.train, fold.valid if name == "test" else None
+            if name == "test" and config.test_context == "train+valid":
+                context = canonical(np.concatenate([fold.train, fold.valid]), graph.n)
+            negatives = getattr(fold, f"{name}_negatives")
+            if negatives is None:
+                negatives = self._sampled(graph, rows, fold, name)
+            hard = getattr(fold, f"{name}_hard")
+            if hard is None and config.hard_negatives:
+                hard = hard_negatives(
+                    graph, fold.train, rows, config.hard_negatives, forbidden=seen, seed=config.split_seed
+                )
+            parts[name] = LinkData(graph, context, "edge", rows, negatives, hard)
+        if not len(fold.train):
+            raise DataError("its split has no training edges", file=graph.path, mend="give some edges to train on")
+        return Splits(LinkData(graph, fold.train, "edge", fold.train), parts["valid"], parts["test"])
+
+    def _fold(self, data: LinkData) -> Fold:
+        folds, fold = data.graph.folds, self.config.fold
+        if not folds:
+            if fold is not None:
+                raise ConfigError(f"option 'fold': the data bring no splits of their own, got {fold}.")
+            return divide_edges(replace(data.graph, edges=canonical(data.rows, data.graph.n)), self.config.split_seed)
+        if fold is not None and fold >= len(folds):
+            raise ConfigError(f"option 'fold': the data bring the splits 0 to {len(folds) - 1}, got {fold}.")
+        return folds[fold if fold is not None else self.config.seed % len(folds)]
+
+    def _sampled(self, graph: Graph, rows: Nodes, fold: Fold, name: str) -> Nodes:
+        """As many uniform non-edges of the whole graph as there are rows."""
+        everything = np.concatenate([graph.edges, fold.train, fold.valid, fold.test])
+        keys = np.unique(pair_keys(everything, graph.n))
+        return sample_non_edges(graph.n, len(rows), keys, numpy_rng(self.config.split_seed, "negatives", name))
+
+    def size(self, data: LinkData) -> int:
+        return len(data)
+
+    def take(self, data: LinkData, rows: Sequence[int] | npt.NDArray[Any]) -> LinkData:
+        return data.take(rows)
+
+    def permuted(self, data: LinkData, seed: int) -> LinkData:
+        """Held-out edges and negatives in one pot, and dealt out anew."""
+        pot = np.concatenate([data.rows, data.negatives])
+        order = numpy_rng(seed, "permuted truth").permutation(len(pot))
+        return replace(data, rows=pot[order[: len(data)]], negatives=pot[order[len(data) :]], hard=None)
+
+    def chance(self, data: LinkData) -> float:
+        return 0.5
+
+    def leaks(self, train: LinkData, test: LinkData) -> LeakReport:
+        """Test edges among the training edges, in either direction, or among those that the encoder sees in the test."""
+        seen = np.concatenate([train.rows, train.context])
+        if train is not test:
+            seen = np.concatenate([seen, test.context])
+        return check_leaks({"edge": _named(train.graph, seen)}, {"edge": _named(test.graph, test.rows)})
+
+    # ---- learning ------------------------------------------------------------------------------------------------
+
+    def learn_facts(self, train: LinkData) -> dict[str, Any]:
+        if train.kind != "edge":
+            raise DataError(f"holds questions about {train.kind}s, not edges to learn from", file=train.graph.path)
+        features = train.graph.features
+        return {
+            "nodes": train.graph.n,
+            "edges": len(train.context),
+            "features": None if features is None else int(features.shape[1]),
+        }
+
+    def build(self, facts: dict[str, Any]) -> CoEBAModel:
+        return CoEBAModel(facts, self.config)
+
+    def stages(self, train: LinkData, valid: LinkData | None) -> Iterator[Stage]:
+        config = self.config
+        batches = LinkBatches(train, config)
+        weights: dict[str, float] = {}
+        if batches.contrasts:
+            terms = ["inter"] * (config.terms != "intra") + ["intra"] * inside(config)
+            if not terms:
+                raise ConfigError("option 'terms': 'intra' contrasts neighbours and needs positives 'neighbours'.")
+            weights = dict.fromkeys(terms, config.weight / len(terms))
+        validates = valid is not None and len(valid) > 0 and len(valid.negatives) > 0
+        yield Stage(
+            name="links",
+            model=self.model_,
+            batches=batches,
+            epochs=config.epochs,
+            optimiser=self._optimiser(train),
+            seed=config.seed,
+            weights=weights,
+            validate=partial(self._validate, valid) if validates else None,
+            monitor="auroc+ap" if validates else None,
+            mode="max",
+        )
+
+    def _optimiser(self, train: LinkData) -> OptimiserConfig:
+        given = self.config.optimiser
+        if not self.config.scale_rate:
+            return given
+        factor = (2.0 if train.graph.features is None else 1.0) * (0.2 if train.graph.n > LARGE else 1.0)
+        return given.changed(learning_rate=given.learning_rate * factor)
+
+    def _validate(self, valid: LinkData) -> Mapping[str, float]:
+        vectors = self.vectors(valid)
+        found = link_metrics(self._scores(vectors, valid.rows), self._scores(vectors, valid.negatives), (50,))
+        return {**found, "auroc+ap": (found["auroc"] + found["ap"]) / 2}
+
+    def finish(self, train: LinkData, valid: LinkData | None) -> None:
+        parts = [train.context, train.rows] + ([] if valid is None else [valid.rows])
+        known = canonical(np.concatenate(parts), train.graph.n)
+        graph = replace(train.graph, edges=known, folds=(), path=None, dropped={})
+        self.stored_ = StoredGraph(graph, train.context)
+
+    # ---- use -----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def vectors(self, data: LinkData) -> npt.NDArray[np.float32]:
+        """(nodes, dim) embeddings of all nodes of the graph, from the edges that may be seen."""
+        self._check_fits(data.graph)
+        device = next(self.model_.parameters()).device
+        tensors = GraphTensors.of(data.graph, data.context)
+        if device.type != "cpu":
+            from kontrast.training.batches import to_device
+
+            tensors = to_device(tensors, device)
+        return self.model_.codes(tensors).vectors.float().cpu().numpy()
+
+    def _check_fits(self, graph: Graph) -> None:
+        self.check_fitted()
+        wanted, came = self.facts_["features"], None if graph.features is None else int(graph.features.shape[1])
+        if wanted != came:
+            what = f"has {'no' if came is None else came} node features, and the model learned "
+            what += "without any" if wanted is None else f"{wanted}"
+            raise DataError(what, file=graph.path, mend="give the graph that it learned from, or one with its features")
+        stored: StoredGraph | None = getattr(self, "stored_", None)
+        if wanted is None and (graph.n != self.facts_["nodes"] or (stored and stored.graph.ids != graph.ids)):
+            what = "has other nodes than the graph that the model learned from, and without features it knows no others"
+            raise DataError(what, file=graph.path, mend="give the same nodes in the same order, or train on this graph")
+
+    @torch.no_grad()
+    def _scores(self, vectors: npt.NDArray[np.float32], pairs: Nodes) -> npt.NDArray[np.float32]:
+        """(k,) logits of pairs (k, 2)."""
+        device = next(self.model_.parameters()).device
+        nodes, ends = torch.from_numpy(vectors).to(device), torch.from_numpy(np.ascontiguousarray(pairs)).to(device)
+        parts = [self.model_.decoder(nodes[some[:, 0]], nodes[some[:, 1]]) for some in ends.split(_PAIRS)]
+        return torch.cat(parts).float().cpu().numpy() if parts else np.zeros(0, np.float32)
+
+    def scores(self, data: LinkData, pairs: Nodes) -> npt.NDArray[np.float32]:
+        """(k,) logits of pairs of nodes: higher is more likely an edge. They rank pairs; they are no probabilities."""
+        return self._scores(self.vectors(data), pairs)
+
+    def embed(self, data: LinkData) -> Embeddings:
+        """Vectors of the nodes that the rows are about, sorted by node number, with their degrees."""
+        self.check_fitted()
+        nodes, graph, degree = data.nodes(), data.graph, data.degrees()
+        columns: dict[str, Sequence[Any]] = {"degree": [int(degree[node]) for node in nodes]}
+        if graph.labels is not None:
+            columns["class"] = [graph.labels[node] for node in nodes]
+        label = "class" if graph.labels is not None else None
+        return Embeddings(self.vectors(data)[nodes], [graph.ids[node] for node in nodes], "node", columns, label=label)
+
+    @torch.no_grad()
+    def predict(self, data: LinkData) -> pd.DataFrame:
+        """Scores of pairs, or of nodes the `top_k` new neighbours with the highest scores.
+
+        Of pairs: source, target, score. Of nodes: id, rank, neighbour, score; edges that are known do not come again.
+        """
+        self.check_fitted()
+        vectors, ids = self.vectors(data), np.asarray(data.graph.ids, dtype=object)
+        if data.kind != "node":
+            ends = ids[data.rows]
+            scores = self._scores(vectors, data.rows)
+            return pd.DataFrame({"source": ends[:, 0], "target": ends[:, 1], "score": scores})
+        nodes = torch.from_numpy(vectors)
+        count = min(self.config.top_k, data.graph.n - 1)
+        known = np.concatenate([data.known, data.context])
+        both = np.concatenate([known, known[:, ::-1]])
+        both = both[np.argsort(both[:, 0], kind="stable")]
+        parts: list[tuple[Any, Any, Any]] = []
+        for block in np.split(data.rows, range(size := max(1, _BLOCK // len(nodes)), len(data.rows), size)):
+            scores = self.model_.decoder.against(nodes[block], nodes)
+            low, high = np.searchsorted(both[:, 0], block), np.searchsorted(both[:, 0], block, "right")
+            for row, (node, start, end) in enumerate(zip(block, low, high)):
+                scores[row, torch.from_numpy(both[start:end, 1])] = -torch.inf
+                scores[row, int(node)] = -torch.inf
+            best = scores.topk(count, dim=1)
+            parts.append((np.repeat(block, count), best.indices.numpy().ravel(), best.values.numpy().ravel()))
+        asked, found, score = (np.concatenate(column) for column in zip(*parts))
+        frame = pd.DataFrame(
+            {
+                "id": ids[asked],
+                "rank": np.tile(np.arange(1, count + 1), len(data.rows)),
+                "neighbour": ids[found],
+                "score": score,
+            }
+        )
+        finite: pd.DataFrame = frame[np.isfinite(frame["score"])]
+        return finite.reset_index(drop=True)
+
+    # ---- measuring -----------------------------------------------------------------------------------------------
+
+    def measure(self, data: LinkData) -> Measurement:
+        """Metrics of the held-out edges, as `link_measurement` names them.
+
+        Of a graph that was not split: its edges that training did not know, where its nodes are those of the training
+        graph; of another graph with the same features its test part.
+        """
+        self.check_fitted()
+        data = self.held_out(data)
+        metrics, beaten = link_measurement(partial(self._scores, self.vectors(data)), data)
+        return Measurement(metrics, beaten, data.names())
+
+    def held_out(self, data: LinkData) -> LinkData:
+        """What `measure` measures of data that were not split.
+
+        Raises:
+            DataError: if training knew all the edges.
+        """
+        if not data.whole:
+            return data
+        stored = self.stored_
+        if data.graph.ids != stored.graph.ids:
+            test = self.split(data).test
+            assert test is not None
+            return test
+        keys = np.sort(pair_keys(stored.graph.edges, stored.graph.n))
+        new = data.rows[~contains(keys, pair_keys(data.rows, stored.graph.n))]
+        if not len(new):
+            mend = "give edges that are new, or evaluate the run on its own test part"
+            raise DataError("has no edge that training did not know", file=data.graph.path, mend=mend)
+        everything = np.unique(np.concatenate([keys, pair_keys(data.rows, stored.graph.n)]))
+        rng = numpy_rng(self.config.split_seed, "negatives", "new edges")
+        negatives = sample_non_edges(stored.graph.n, len(new), everything, rng)
+        return LinkData(data.graph, stored.context, "edge", new, negatives)
+
+    def baselines(self, train: LinkData, test: LinkData) -> dict[str, dict[str, float]]:
+        """The classic heuristics on the edges that the encoder sees in the test, the untrained encoder, chance."""
+        heuristics = Heuristics(test.graph, test.context, self.config.seed)
+        wanted = ("auroc", "ap", *(f"hits@{k}" for k in KS), "mrr", "hard mrr", "hard hits@10")
+        found = {}
+        for name in heuristics.names():
+            metrics, _ = link_measurement(partial(heuristics.score, name), test)
+            found[name] = {metric: metrics[metric] for metric in wanted if metric in metrics}
+        untrained = type(self)(self.config)
+        untrained.facts_ = untrained.learn_facts(train)
+        untrained.initialise()
+        metrics = untrained.evaluate(test)
+        found["untrained encoder"] = {metric: metrics[metric] for metric in wanted if metric in metrics}
+        found["chance"] = {self.card.primary_metric: self.chance(test)}
+        return found
+
+    def figures(self, data: LinkData) -> list[Figure]:
+        """How true edges stand apart, by degree; what balancing does to degrees; recommended edges."""
+        return graph_figures(self, data)
+
+    # ---- saving --------------------------------------------------------------------------------------------------
+
+    def save_extra(self, folder: Path) -> None:
+        """The graph, with which `predict` answers questions about its nodes."""
+        self.stored_.save(folder / "graph")
+
+    def load_extra(self, folder: Path) -> None:
+        self.stored_ = StoredGraph.load(folder / "graph")
+
+
+def _named(graph: Graph, pairs: Nodes) -> list[tuple[str, str]]:
+    """Pairs by the names of their ends, the same for both directions."""
+    ids = graph.ids
+    return [(a, b) if a <= b else (b, a) for a, b in ((ids[u], ids[v]) for u, v in pairs.tolist())]
