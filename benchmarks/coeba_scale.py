@@ -63,7 +63,7 @@ def main() -> None:
     print({name: round(value, 4) for name, value in found.items()})
     start = time.perf_counter()
     frame = system.predict(LinkData(graph, parts.train.context, "node", np.arange(2_000), known=graph.edges))
-    say(f"neighbours for 2,000 nodes", start)
+    say("neighbours for 2,000 nodes", start)
     assert len(frame) == 2_000 * system.config.top_k
 
 

@@ -359,6 +359,8 @@ def check_all_arms_of_the_ablation_run(trial: Trial) -> None:
     for arm in ("off", "shuffled"):
         fitted = trial.fit(contrast=arm)
         assert math.isfinite(fitted.evaluate(trial.test)[primary]), f"contrast={arm} gives no {primary}"
+        missing = {"stage", "epoch", "step"} - set(fitted.history_.columns)
+        assert not missing, f"the history of contrast={arm} lacks the columns {sorted(missing)}"
         vectors[arm] = fitted.embed(trial.test).vectors
     full = trial.fitted.embed(trial.test).vectors
     for arm, other in vectors.items():

@@ -197,6 +197,8 @@ def test_evaluate_repeats_the_runs_own_numbers(kontrast_, run, example):
     assert said.out.splitlines()[0].split() == ["recall@1", f"{own['recall@1']:.4f}".rstrip("0")]
     other = kontrast_("evaluate", run, "--data", example, "--json").json()["metrics"]
     assert other["recall@10"] != own["recall@10"]
+    assert "training rows included" in kontrast_("evaluate", run, "--data", example).err
+    assert said.err == ""
 
 
 def test_embed_writes_vectors(kontrast_, run, example, tmp_path):
@@ -269,7 +271,7 @@ def test_ablate_says_whether_the_contrastive_part_helps(kontrast_, example, tmp_
     assert said.err == ""
     result = said.json()
     assert [arm["name"] for arm in result["arms"]] == ["on", "off", "shuffled"]
-    assert result["arms"][1]["difference_low"] > 0
+    assert result["arms"][1]["difference"] > 0
     again = kontrast_(*words, "--epochs", "6", "--optimiser.learning-rate", "1e-2")
     assert result["sentence"] in again.out
     assert again.out.count("95 % interval") >= 2

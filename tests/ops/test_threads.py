@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -77,6 +79,16 @@ def test_kernels_are_single_threaded_there_and_the_caller_s_setting_stays() -> N
     thread.start()
     thread.join()
     assert later == [before]
+
+
+def test_the_process_ends_cleanly_right_after_a_call() -> None:
+    script = (
+        "import torch; from kontrast.ops import *\n"
+        "with engine_settings(path='tiled', tile=(16, 16), threads=4):\n"
+        "    logsumexp_streamed(torch.randn(200, 64, requires_grad=True), columns=False)[0].sum().backward()\n"
+    )
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
 
 
 def test_two_callers_at_once() -> None:

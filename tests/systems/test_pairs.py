@@ -84,7 +84,7 @@ def test_equal_cells_are_never_negatives(fitted):
 @given(sizes=st.lists(st.integers(1, 6), min_size=3, max_size=20), size=st.integers(2, 32), epoch=st.integers(0, 3))
 def test_rows_of_a_group_meet_in_a_batch_only_where_they_must(sizes, size, epoch):
     groups = np.repeat(np.arange(len(sizes)), sizes)
-    config = Pairs(batch_size=size).config
+    config = Pairs(batch_size=size, sampler="grouped").config
     sampler = make_sampler(groups, np.ones(len(groups), dtype=np.int64), config)
     batches = sampler.batches(epoch)
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(groups)))

@@ -185,7 +185,7 @@ class GraphEncoder(nn.Module):
                 f"the encoder was made for {self.inputs} {'features' if self.featured else 'nodes without features'}, "
                 f"got {came} of {adjacency.columns} nodes"
             )
-        weights = self.first
+        weights: Tensor = self.first
         if features is not None:
             if kept_columns is not None:
                 weights = weights * kept_columns[:, None].to(weights.dtype)

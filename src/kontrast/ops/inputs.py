@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from kontrast.ops.gather import Group, largest_over_ranks
 from kontrast.ops.settings import Products
@@ -61,14 +63,31 @@ def working_inputs(
         products = "fp32"
     kind = torch.float64 if largest > FLOAT64_ABOVE else anchors.dtype
     rows = [None if x is None else x.to(kind) for x in rows]
-    return [_unit(x) if normalize and x is not None else x for x in rows], t.to(kind), products
+    if normalize:
+        rows = [None if x is None else _Unit.apply(x) for x in rows]  # type: ignore[no-untyped-call]
+    return rows, t.to(kind), products
 
 
-def _unit(x: Tensor) -> Tensor:
-    """Rows of length 1; a zero row stays zero and gets the gradient 0, not one over nothing."""
-    length = x.norm(dim=-1, keepdim=True)
-    some = length > 0
-    return x * torch.where(some, 1 / torch.where(some, length, 1.0), 0.0)
+class _Unit(torch.autograd.Function):
+    """Rows of length 1; a zero row stays zero and gets the gradient 0, not one over nothing.
+
+    Written out because at a hundred thousand rows the temporaries of the composed operations are what fills memory.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        inverse = torch.where(length > 0, 1 / length, 0.0)
+        unit = x * inverse
+        ctx.save_for_backward(unit, inverse)
+        return unit
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        unit, inverse = ctx.saved_tensors
+        along = torch.einsum("...d,...d->...", grad, unit)[..., None]
+        return torch.addcmul(grad, unit, along, value=-1).mul_(inverse)
 
 
 def _longest(rows: list[Tensor]) -> tuple[float, float]:

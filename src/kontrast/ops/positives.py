@@ -56,7 +56,7 @@ class ListedPositives:
 
     @cached_property
     def _logits(self) -> Tensor:
-        return (_take(self.q, self.rows) * _take(self.k, self.columns)).sum(1)
+        return _dots(_take(self.q, self.rows), _take(self.k, self.columns))
 
     def _sum(self, x: Tensor) -> Tensor:
         return x.new_zeros(len(self.q)).index_add(0, self.rows, x)
@@ -130,9 +130,9 @@ class LabelledPositives:
         rows, columns, sizes = self._classes
         k = self.q if self.k is None else self.k
         sums = k.new_zeros(len(sizes), k.shape[1]).index_add(0, columns, k)
-        total = (self.q * sums[rows]).sum(1)
+        total = _dots(self.q, sums[rows])
         if self.own is not None:
-            total = total - (self.q * k[self.own : self.own + len(self.q)]).sum(1)
+            total = total - _dots(self.q, k[self.own : self.own + len(self.q)])
         return torch.where(self.count > 0, total / self.count.clamp(min=1), 0.0)
 
     def logsumexp(self) -> Tensor:
@@ -144,6 +144,11 @@ class LabelledPositives:
         k = self.q if self.k is None else self.k
         total = softplus_streamed(-self.q, k, log_negatives, mask=self._mask)
         return total / self.count.clamp(min=1)
+
+
+def _dots(x: Tensor, y: Tensor) -> Tensor:
+    """Row by row products, (n,), without an (n, d) temporary."""
+    return torch.einsum("nd,nd->n", x, y)
 
 
 def _take(x: Tensor, index: Tensor) -> Tensor:

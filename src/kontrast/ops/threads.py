@@ -8,6 +8,7 @@ same bits whatever the timing and whatever the number of threads.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Callable
@@ -28,8 +29,8 @@ class _Pool:
     """Daemon threads that live as long as the process and run what is put on their queue."""
 
     def __init__(self) -> None:
-        self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._size = 0
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
 
     def submit(self, job: Callable[[], None], copies: int) -> None:
@@ -39,24 +40,34 @@ class _Pool:
 
     def _grow(self, size: int) -> None:
         with self._lock:
-            if size <= self._size:
+            missing = size - len(self._threads)
+            if missing <= 0:
                 return
             # set_num_threads acts on the calling thread's OpenMP and MKL, but also leaves the number behind as the
             # default of threads started later. Setting the caller's own number again takes that back.
             own = torch.get_num_threads()
-            ready = threading.Barrier(size - self._size + 1)
-            for index in range(self._size, size):
-                threading.Thread(target=self._serve, args=(ready,), name=f"kontrast-{index}", daemon=True).start()
+            ready = threading.Barrier(missing + 1)
+            for _ in range(missing):
+                name = f"kontrast-{len(self._threads)}"
+                self._threads.append(threading.Thread(target=self._serve, args=(ready,), name=name, daemon=True))
+                self._threads[-1].start()
             ready.wait()
             torch.set_num_threads(own)
-            self._size = size
+
+    def close(self) -> None:
+        """Ends the threads; an interpreter that shuts down beneath a thread inside a kernel aborts the process."""
+        for _ in self._threads:
+            self._work.put(None)
+        for thread in self._threads:
+            thread.join(timeout=5)
 
     def _serve(self, ready: threading.Barrier) -> None:
         torch.set_num_threads(1)
         ready.wait()
         with torch.no_grad():
-            while True:
-                self._work.get()()
+            while (job := self._work.get()) is not None:
+                job()
+                del job  # and with it the last call's tensors
 
 
 _pool = _Pool()
@@ -67,6 +78,11 @@ def _forget_pool() -> None:
     _pool = _Pool()  # a forked child inherits none of the threads
 
 
+def _close_pool() -> None:
+    _pool.close()
+
+
+atexit.register(_close_pool)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 

@@ -9,6 +9,7 @@ from kontrast.contract import System, load_system
 from kontrast.errors import DataError
 from kontrast.files import content_hash
 from kontrast.pipeline.run_folder import RunFolder
+from kontrast.progress import say
 
 
 def load_run(path: str | Path) -> tuple[RunFolder, System[Any, Any]]:
@@ -46,4 +47,9 @@ def evaluate_run(path: str | Path, data: str | Path | None = None) -> dict[str, 
         DataError: if the run or the data cannot be used.
     """
     run, system = load_run(path)
-    return system.evaluate(own_test_data(run, system) if data is None else system.read(data))
+    if data is None:
+        return system.evaluate(own_test_data(run, system))
+    found = system.read(data)
+    if content_hash(data) == run.record.data.get("sha256"):
+        say("note: these are the run's own data, training rows included; its test part is measured without --data.")
+    return system.evaluate(found)

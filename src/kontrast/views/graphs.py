@@ -132,7 +132,7 @@ class EdgeBalancing:
         Args:
             edges: (m, 2).
             vectors: (n, d) embeddings; only their directions count.
-            alone: whether nodes without any edge get some, too; False where nothing but edges informs the embeddings.
+            alone: whether nodes without any edge take part; False where nothing but edges informs the embeddings.
             generator: draws what is sampled; on the device of `vectors`.
         """
         n, unit = len(vectors), F.normalize(vectors.detach().float(), dim=1)
@@ -141,7 +141,8 @@ class EdgeBalancing:
         shares = self._drop_shares(edges, unit, degree, high)
         want = (low - degree).clamp(min=0, max=self.most_added)
         if not alone:
-            want = want * (degree > 0)
+            # A node with a zero vector is no target either.
+            want, unit = want * (degree > 0), unit * (degree > 0)[:, None]
         rows = torch.nonzero(want)[:, 0]
         if not len(rows):
             nothing = edges.new_zeros(0, 2)
@@ -159,7 +160,9 @@ class EdgeBalancing:
         shares = torch.zeros(len(edges), device=unit.device)
         if self.drop and bool(dense.any()):
             ends = edges[dense]
-            apart = torch.cat([(1 - (unit[part[:, 0]] * unit[part[:, 1]]).sum(1)) for part in ends.split(1 << 18)])
+            apart = torch.cat(
+                [(1 - (unit[part[:, 0]] * unit[part[:, 1]]).sum(1)) for part in torch.split(ends, 1 << 18)]
+            )
             shares[dense] = (apart / apart.mean().clamp(min=1e-12) * self.drop).clamp(0, 0.9)
         return shares
 
@@ -177,11 +180,12 @@ def _nearest(
     """(r, pool) most similar non-neighbours of some nodes and their scores, −inf where there are fewer."""
     n = len(unit)
     targets, scores = [], []
+    known = unit.square().sum(1) > 0
     both = torch.cat([edges, edges.flip(1)])
     both = both[torch.argsort(both[:, 0], stable=True)]
     starts = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
-    for block in rows.split(max(1, _BLOCK // n)):
-        similar = unit[block] @ unit.T
+    for block in torch.split(rows, max(1, _BLOCK // n)):
+        similar = (unit[block] @ unit.T).masked_fill_(~known[None], -torch.inf)
         if sampled:
             similar = _noise(similar, generator)
         if group is not None:
@@ -209,7 +213,7 @@ def _nearest_on_walks(
     keys = both[:, 0] * n + both[:, 1]
     starts = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
     targets, scores = [], []
-    for block in rows.split(max(1, _BLOCK // (width * unit.shape[1]))):
+    for block in torch.split(rows, max(1, _BLOCK // (width * unit.shape[1]))):
         place = block[:, None].expand(-1, width)
         for step in range(3):
             uniform = torch.rand(place.shape, generator=generator, device=unit.device)
@@ -266,7 +270,7 @@ def _assign(
                 continue
             taken = torch.cat([taken, key])
             received.index_add_(0, target, torch.ones_like(target))
-            left.index_add_(0, torch.cat([source, target]), -torch.ones(2 * len(key), dtype=left.dtype, device=rows.device))
+            left -= torch.bincount(torch.cat([source, target]), minlength=n)
     taken = taken.sort().values
     return torch.stack([taken // n, taken % n], dim=1), received, beyond
 
@@ -282,7 +286,7 @@ def _k_means(unit: Tensor, clusters: int, generator: torch.Generator, rounds: in
     centres = unit[torch.randperm(len(unit), generator=generator, device=unit.device)[:count]]
     group = torch.zeros(len(unit), dtype=torch.long, device=unit.device)
     for _ in range(rounds):
-        group = torch.cat([(part @ centres.T).argmax(1) for part in unit.split(max(1, _BLOCK // count))])
+        group = torch.cat([(part @ centres.T).argmax(1) for part in torch.split(unit, max(1, _BLOCK // count))])
         sums = torch.zeros_like(centres).index_add(0, group, unit)
         empty = torch.bincount(group, minlength=count) == 0
         centres = torch.where(empty[:, None], centres, F.normalize(sums, dim=1))

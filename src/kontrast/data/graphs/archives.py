@@ -1,11 +1,10 @@
-"""MATLAB files with a variable ``net``, and PyTorch files with a PyG ``Data``; neither runs anything of the file."""
+"""PyTorch files with a PyG ``Data`` or a dictionary of tensors; nothing that a file says is run."""
 
 from __future__ import annotations
 
 import pickle
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,43 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import sparse
 
 from kontrast.data.graphs.graph import Graph, make_graph
 from kontrast.errors import DataError
 
-_MAT_FEATURES = ("attrb", "features", "X")
 MEND = "copy or write it again"
-
-
-def read_mat(path: Path) -> Graph:
-    """The sparse or full matrix ``net`` of a MATLAB file (SEAL's format); ``attrb`` or ``X`` are features.
-
-    Raises:
-        DataError: if the file is damaged or has no square ``net``.
-    """
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    try:
-        found = loadmat(path, variable_names=["net", *_MAT_FEATURES], mat_dtype=False)
-    except NotImplementedError:
-        what = "is a MATLAB file of version 7.3"
-        raise DataError(what, file=path, mend="save it with -v7, or as an edge list") from None
-    except (MatReadError, ValueError, TypeError, KeyError, IndexError, OSError, EOFError, zlib.error, struct.error) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise DataError(f"is not a whole MATLAB file ({reason})", file=path, mend=MEND) from None
-    except (OverflowError, AttributeError, UnicodeError) as error:
-        raise DataError(f"is not a whole MATLAB file ({type(error).__name__})", file=path, mend=MEND) from None
-    net = found.get("net")
-    if net is None:
-        raise DataError("has no variable 'net'", file=path, mend="name the adjacency matrix 'net'")
-    if not (sparse.issparse(net) or isinstance(net, np.ndarray)) or net.ndim != 2 or net.shape[0] != net.shape[1]:
-        raise DataError(f"'net' has the shape {np.shape(net)}", file=path, mend="give a square adjacency matrix")
-    links = sparse.coo_array(net)
-    features = next((found[name] for name in _MAT_FEATURES if name in found), None)
-    pairs = np.stack([links.row, links.col], axis=1)[links.data != 0].astype(np.int64)
-    return make_graph(pairs, n=links.shape[0], features=features, path=path)
 
 
 class _Holder:
@@ -71,7 +38,7 @@ def _stand_ins() -> list[Any]:
 
 
 def load_torch(path: Path, *, arrays: bool = False) -> Any:
-    """What a PyTorch file holds: tensors, numbers, texts, lists and dictionaries; with `arrays` numpy arrays, too.
+    """What a PyTorch file holds: tensors, numbers, texts, lists, dictionaries; with `arrays` numpy arrays, too.
 
     PyG's classes are replaced by inert holders; anything else is refused by torch's own restricted loader.
 
@@ -99,7 +66,7 @@ def load_torch(path: Path, *, arrays: bool = False) -> Any:
 
 
 def read_torch(path: Path) -> Graph:
-    """A PyG ``Data``, or a dictionary of tensors, with ``edge_index`` (2, k) and optionally ``x``, ``y``, ``num_nodes``.
+    """A PyG ``Data`` or a dictionary of tensors: ``edge_index`` (2, k), optionally ``x``, ``y``, ``num_nodes``.
 
     Raises:
         DataError: if the file is damaged, asks for other classes or has no ``edge_index``.

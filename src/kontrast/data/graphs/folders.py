@@ -1,4 +1,4 @@
-"""Folders of data sets as they are published: MUSAE, geom-gcn, OGB, HeaRT. Each reader answers None for other folders."""
+"""Folders as data sets are published: MUSAE, geom-gcn, OGB, HeaRT. Each reader answers None for other folders."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from scipy import sparse
 
 from kontrast.data.graphs.archives import load_torch
 from kontrast.data.graphs.graph import Fold, Graph, make_graph
+from kontrast.data.graphs.npz import DAMAGED, MALFORMED
 from kontrast.data.graphs.tables import LABEL_NAMES, end_columns, read_rows
 from kontrast.data.tables import read_table
 from kontrast.errors import DataError
@@ -37,7 +38,9 @@ def _integers(path: Path, width: int | None = None, separator: str | None = None
                     what = f"line {number} holds '{line.strip()[:40]}' where whole numbers are needed"
                     raise DataError(what, file=path, mend="write node numbers") from None
                 if len(row) != (width or len(row)):
-                    raise DataError(f"line {number} has {len(row)} numbers, not {width}", file=path, mend="write it again")
+                    raise DataError(
+                        f"line {number} has {len(row)} numbers, not {width}", file=path, mend="write it again"
+                    )
                 rows.append(row)
     except UnicodeDecodeError:
         raise DataError("is not UTF-8 text", file=path, mend="copy it again") from None
@@ -64,7 +67,7 @@ def read_heart(folder: Path) -> Graph | None:
     features = _heart_features(folder)
     largest = max(int(rows.max(initial=-1)) for rows in (edges, *(r for r in negatives.values() if r is not None))) + 1
     n = largest if features is None else len(features)
-    hard = {}
+    hard: dict[str, npt.NDArray[Any] | None] = {}
     for name in ("valid", "test"):
         path = folder / f"heart_{name}_samples.npy"
         hard[name] = _npy(path) if path.is_file() else None
@@ -75,8 +78,9 @@ def read_heart(folder: Path) -> Graph | None:
         keys = [bytes(row) for row in np.sort(parts[name], axis=1)]
         kept = [row for row, key in enumerate(keys) if key not in taken and not taken.add(key)]  # type: ignore[func-returns-value]
         unique[name] = parts[name][kept]
-        if hard.get(name) is not None and len(hard[name]) == len(keys):
-            hard[name] = hard[name][kept]
+        own = hard.get(name)
+        if own is not None and len(own) == len(keys):
+            hard[name] = own[kept]
     true = {bytes(row) for rows in unique.values() for row in np.sort(rows, axis=1)}
     clean = {
         name: None if rows is None else rows[[bytes(row) not in true for row in np.sort(rows, axis=1)]]
@@ -89,7 +93,7 @@ def read_heart(folder: Path) -> Graph | None:
 
 
 def _loopless(pairs: Pairs) -> Pairs:
-    return pairs[pairs[:, 0] != pairs[:, 1]]
+    return np.asarray(pairs[pairs[:, 0] != pairs[:, 1]])
 
 
 def _heart_features(folder: Path) -> npt.NDArray[np.float32] | None:
@@ -106,7 +110,7 @@ def _heart_features(folder: Path) -> npt.NDArray[np.float32] | None:
 def _npy(path: Path) -> npt.NDArray[Any]:
     try:
         found = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError) as error:
+    except (*DAMAGED, *MALFORMED) as error:
         reason = " ".join(str(error).split())[:120]
         raise DataError(f"is not a whole .npy file of numbers ({reason})", file=path, mend="copy it again") from None
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "iu":
@@ -125,7 +129,9 @@ def read_musae(folder: Path) -> Graph | None:
     stem = found[0].name.removesuffix("_edges.csv")
     table = read_rows(found[0])
     edges = np.stack([table.numbers(name) for name in end_columns(table, found[0])], axis=1).astype(np.int64)
-    path = next((folder / f"{stem}{end}" for end in ("_features.json", ".json") if (folder / f"{stem}{end}").is_file()), None)
+    path = next(
+        (folder / f"{stem}{end}" for end in ("_features.json", ".json") if (folder / f"{stem}{end}").is_file()), None
+    )
     if path is None:
         return make_graph(edges, path=folder)
     listed = read_json(path)
@@ -134,7 +140,9 @@ def read_musae(folder: Path) -> Graph | None:
     try:
         rows = [(int(node), int(feature)) for node, features in listed.items() for feature in features]
     except (TypeError, ValueError):
-        raise DataError("holds features that are no lists of numbers", file=path, mend='write {"0": [3, 17], ...}') from None
+        raise DataError(
+            "holds features that are no lists of numbers", file=path, mend='write {"0": [3, 17], ...}'
+        ) from None
     n = max(int(edges.max(initial=-1)), *(int(node) for node in listed), -1) + 1
     return make_graph(edges, n=n, features=_one_hot(rows, n, path), labels=_musae_labels(folder, stem, n), path=folder)
 
@@ -277,7 +285,11 @@ def _ogb_fold(folder: Path) -> Fold:
         kept[name] = np.asarray(rows, dtype=np.int64).reshape(-1, 2)
     negatives = {
         name: np.asarray(
-            [pair for pair in map(tuple, np.sort(parts[name]["edge_neg"].astype(np.int64), axis=1).tolist()) if pair not in seen],
+            [
+                pair
+                for pair in map(tuple, np.sort(parts[name]["edge_neg"].astype(np.int64), axis=1).tolist())
+                if pair not in seen
+            ],
             dtype=np.int64,
         ).reshape(-1, 2)
         if "edge_neg" in parts[name]
@@ -285,4 +297,3 @@ def _ogb_fold(folder: Path) -> Fold:
         for name in ("valid", "test")
     }
     return Fold(kept["train"], kept["valid"], kept["test"], negatives["valid"], negatives["test"])
-

@@ -146,7 +146,9 @@ def make_graph(
     if not len(clean):
         raise DataError("has no edges", file=path, mend="give at least one edge between two different nodes")
     if labels is not None and len(labels) != count:
-        raise DataError(f"has {len(labels)} labels for {count} nodes", file=path, mend="give every node a label or none")
+        raise DataError(
+            f"has {len(labels)} labels for {count} nodes", file=path, mend="give every node a label or none"
+        )
     loops = int((raw[:, 0] == raw[:, 1]).sum())
     return Graph(
         names,

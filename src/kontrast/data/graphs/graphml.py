@@ -91,7 +91,8 @@ def read_graphml(path: Path) -> Graph:
         raise DataError("holds no <graph>", file=path, mend="give a GraphML file")
     n = len(reader.index)
     columns, labels = [], None
-    for key, (name, kind) in reader.keys.items():
+    # Writers list the kinds of data in any order; that of the names is always the same.
+    for key, (name, kind) in sorted(reader.keys.items(), key=lambda item: item[1]):
         given = reader.values.get(key, {})
         if name.lower() in LABEL_NAMES:
             labels = [given.get(node, "") for node in range(n)]

@@ -1,12 +1,14 @@
-"""Graphs in .npz files: edges with CSR features, or the adjacency matrix and attributes as CSR; never pickled arrays."""
+"""Graphs in .npz files: edges with CSR features, or adjacency and attributes as CSR; never pickled arrays."""
 
 from __future__ import annotations
 
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,9 @@ from kontrast.data.graphs.graph import Fold, Graph, make_graph
 from kontrast.errors import DataError
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, KeyError, RuntimeError)
+# NumPy parses the header of an array as a Python literal.
+MALFORMED = (ValueError, TypeError, SyntaxError, TokenError, OverflowError)
 _FOLD = re.compile(r"s(\d+)_train")
 
 
@@ -24,8 +29,8 @@ def read_npz(path: Path) -> Graph:
     """The graph of an .npz file in one of two layouts.
 
     Edges: ``edges`` (m, 2), optionally ``num_nodes``, ``ids``, ``x`` or ``x_data, x_indices, x_indptr, x_shape``,
-    ``y`` (−1 for none), and for each fold s: ``s{s}_train``, ``s{s}_valid``, ``s{s}_test`` (rows of ``edges``, or pairs),
-    ``s{s}_valid_neg``, ``s{s}_test_neg`` (k, 2), ``s{s}_heart_valid``, ``s{s}_heart_test`` ((k, h, 2) pairs, or (k, h)
+    ``y`` (−1 for none), and for each fold s: ``s{s}_train, s{s}_valid, s{s}_test`` (rows of ``edges``, or pairs),
+    ``s{s}_valid_neg, s{s}_test_neg`` (k, 2), ``s{s}_heart_valid, s{s}_heart_test`` ((k, h, 2) pairs, or (k, h)
     node numbers: those of the first half replace the second end, the others the first).
 
     Matrices: ``adj_data, adj_indices, adj_indptr, adj_shape`` and optionally the same with ``attr_``, and ``labels``.
@@ -38,10 +43,10 @@ def read_npz(path: Path) -> Graph:
             if isinstance(file, np.ndarray):
                 raise DataError("is one array, not an .npz archive", file=path)
             arrays = {name: file[name] for name in file.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError) as error:
+    except DAMAGED as error:
         reason = " ".join(str(error).split())[:150]
         raise DataError(f"is not a whole .npz file ({reason})", file=path, mend="copy it again") from None
-    except (ValueError, NotImplementedError, SyntaxError) as error:
+    except MALFORMED as error:
         reason = " ".join(str(error).split())[:150]
         mend = "save plain numeric arrays (allow_pickle=False)"
         raise DataError(f"holds an array that cannot be read safely ({reason})", file=path, mend=mend) from None
@@ -78,7 +83,9 @@ def _fold(arrays: Arrays, fold: int, edges: npt.NDArray[Any], path: Path) -> Fol
     def part(name: str) -> npt.NDArray[np.int64]:
         key = f"s{fold}_{name}"
         if key not in arrays:
-            raise DataError(f"has s{fold}_train and no {key}", file=path, mend="give train, valid and test of each fold")
+            raise DataError(
+                f"has s{fold}_train and no {key}", file=path, mend="give train, valid and test of each fold"
+            )
         rows = arrays[key]
         if rows.dtype.kind not in "iu" or rows.ndim not in (1, 2):
             raise DataError(f"'{key}' holds {rows.dtype} of shape {rows.shape}", file=path, mend="give rows of 'edges'")

@@ -141,9 +141,9 @@ def _plain(value: Any, path: Path) -> Any:
         return value.values
     if isinstance(value, _Sparse):
         state = value.state
-        parts = [_plain(state[name], path) for name in ("data", "indices", "indptr")]
+        data, indices, indptr = (_plain(state[name], path) for name in ("data", "indices", "indptr"))
         shape = state["_shape"] if "_shape" in state else state["shape"]
-        return checked_csr(*parts, [int(size) for size in shape], "its CSR matrix", path)
+        return checked_csr(data, indices, indptr, [int(size) for size in shape], "its CSR matrix", path)
     return value
 
 
@@ -165,10 +165,14 @@ def read_planetoid(path: Path) -> Graph:
     """
     match = _NAME.fullmatch(path.name)
     assert match is not None
-    files = {part: path.with_name(f"ind.{match[1]}.{part}") for part in ("graph", "allx", "tx", "ally", "ty", "test.index")}
+    files = {
+        part: path.with_name(f"ind.{match[1]}.{part}") for part in ("graph", "allx", "tx", "ally", "ty", "test.index")
+    }
     listed = read_restricted(files["graph"])
     if not isinstance(listed, dict):
-        raise DataError(f"holds a {type(listed).__name__}, not a dictionary of neighbours", file=files["graph"], mend=MEND)
+        raise DataError(
+            f"holds a {type(listed).__name__}, not a dictionary of neighbours", file=files["graph"], mend=MEND
+        )
     try:
         pairs = [(int(node), int(other)) for node, others in listed.items() for other in others]
     except (TypeError, ValueError):

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kontrast.data.formats import TABLE_EXTENSIONS
-from kontrast.data.graphs import archives, folders
+from kontrast.data.graphs import folders
+from kontrast.data.graphs.archives import read_torch
 from kontrast.data.graphs.graph import Graph
 from kontrast.data.graphs.graphml import read_graphml
+from kontrast.data.graphs.mat import read_mat
 from kontrast.data.graphs.npz import read_npz
 from kontrast.data.graphs.planetoid import is_planetoid, read_planetoid
 from kontrast.data.graphs.tables import read_edge_list, read_tables, table_named
@@ -32,7 +34,9 @@ def read_graph(path: str | Path) -> Graph:
     path = Path(path)
     if not path.exists():
         near = path.parent.is_dir() and sorted(file.name for file in path.parent.iterdir())[:3]
-        raise DataError("no such file", file=path, mend=f"beside it are {', '.join(near)}" if near else "check the path")
+        raise DataError(
+            "no such file", file=path, mend=f"beside it are {', '.join(near)}" if near else "check the path"
+        )
     try:
         return _folder(path) if path.is_dir() else _file(path)
     except MemoryError:
@@ -60,9 +64,9 @@ def _file(path: Path) -> Graph:
         return read_planetoid(path)
     readers: dict[str, Callable[[Path], Graph]] = {
         ".npz": read_npz,
-        ".mat": archives.read_mat,
-        ".pt": archives.read_torch,
-        ".pth": archives.read_torch,
+        ".mat": read_mat,
+        ".pt": read_torch,
+        ".pth": read_torch,
         ".graphml": read_graphml,
         ".xml": read_graphml,
     }
@@ -70,5 +74,7 @@ def _file(path: Path) -> Graph:
         return read_edge_list(path)
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise DataError(f"has the extension '{path.suffix}', which is no graph format", file=path, mend=f"give {FORMATS}")
+        raise DataError(
+            f"has the extension '{path.suffix}', which is no graph format", file=path, mend=f"give {FORMATS}"
+        )
     return reader(path)

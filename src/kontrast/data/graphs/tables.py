@@ -88,8 +88,10 @@ def read_edge_list(path: Path) -> Graph:
     one, other = end_columns(table, path)
     names = np.asarray([table.ids(one), table.ids(other)], dtype=object)
     ids, places = np.unique(names.astype(np.str_), return_inverse=True)
-    return make_graph(places.reshape(2, -1).T, ids=_in_order(ids), path=path) if _textual(ids) else _numbered(
-        ids, places.reshape(2, -1).T, path
+    return (
+        make_graph(places.reshape(2, -1).T, ids=_in_order(ids), path=path)
+        if _textual(ids)
+        else _numbered(ids, places.reshape(2, -1).T, path)
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 
@@ -14,6 +15,7 @@ from kontrast.randomness import numpy_rng, torch_rng
 from kontrast.systems.coeba.measuring import beaten_shares, degree_slices
 from kontrast.systems.coeba.model import balancing
 from kontrast.systems.coeba.views import LinkData, Nodes
+from kontrast.views.graphs import drop_edges
 
 if TYPE_CHECKING:
     from kontrast.systems.coeba.system import CoEBA
@@ -34,18 +36,23 @@ def graph_figures(system: CoEBA, data: LinkData) -> list[Figure]:
     ]
 
 
-def _curve(positives: np.ndarray, negatives: np.ndarray) -> Figure:  # type: ignore[type-arg]
+def _curve(positives: npt.NDArray[np.float32], negatives: npt.NDArray[np.float32]) -> Figure:
     cuts = np.quantile(np.concatenate([positives, negatives]), np.linspace(1, 0, _POINTS))
-    shares = [
-        [float((scores >= cut).mean()) for cut in (np.inf, *cuts, -np.inf)] for scores in (negatives, positives)
-    ]
+    shares = [[float((scores >= cut).mean()) for cut in (np.inf, *cuts, -np.inf)] for scores in (negatives, positives)]
     return Figure(
         "How true edges stand apart",
         f"ROC curve of {len(positives):,} held-out edges against {len(negatives):,} pairs that are no edges.",
         plotly={
             "data": [
                 {"type": "scatter", "mode": "lines", "name": "coeba", "x": shares[0], "y": shares[1]},
-                {"type": "scatter", "mode": "lines", "name": "chance", "x": [0, 1], "y": [0, 1], "line": {"dash": "dot"}},
+                {
+                    "type": "scatter",
+                    "mode": "lines",
+                    "name": "chance",
+                    "x": [0, 1],
+                    "y": [0, 1],
+                    "line": {"dash": "dot"},
+                },
             ],
             "layout": {
                 "xaxis": {"title": {"text": "share of non-edges taken for edges"}},
@@ -55,7 +62,7 @@ def _curve(positives: np.ndarray, negatives: np.ndarray) -> Figure:  # type: ign
     )
 
 
-def _by_degree(positives: np.ndarray, negatives: np.ndarray, data: LinkData) -> Figure:  # type: ignore[type-arg]
+def _by_degree(positives: npt.NDArray[np.float32], negatives: npt.NDArray[np.float32], data: LinkData) -> Figure:
     beaten = beaten_shares(positives, negatives)
     slices = list(degree_slices(data))
     return Figure(
@@ -84,15 +91,13 @@ def balanced_edges(system: CoEBA, data: LinkData) -> Nodes:
     balance, vectors = balancing(system.config), torch.from_numpy(system.vectors(data))
     generator = torch_rng(system.config.seed, "balanced graph")
     found = balance(edges, vectors, alone=data.graph.features is not None, generator=generator)
-    from kontrast.views.graphs import drop_edges
-
     coins = torch.rand(len(edges), generator=generator)
     low, _ = balance.bounds(edges, data.graph.n)
     kept = drop_edges(edges, found.drop_shares, coins, n=data.graph.n, floor=low)
     return np.asarray(torch.cat([kept, found.added]).numpy())
 
 
-def _balanced(system: CoEBA, data: LinkData, vectors: np.ndarray) -> Figure:  # type: ignore[type-arg]
+def _balanced(system: CoEBA, data: LinkData, vectors: npt.NDArray[np.float32]) -> Figure:
     counts = {
         "as it is": degrees(data.context, data.graph.n),
         "balanced": degrees(balanced_edges(system, data), data.graph.n),

@@ -183,7 +183,10 @@ def hard_negatives(
         kept, partner = positives[:, side], positives[:, 1 - side]
         for rows in np.split(np.arange(len(positives)), range(256, len(positives), 256)):
             nodes = kept[rows]
-            scores = [(heuristics.links[nodes] @ inverse @ heuristics.links).toarray(), heuristics.page_rank_rows(nodes)]
+            scores = [
+                (heuristics.links[nodes] @ inverse @ heuristics.links).toarray(),
+                heuristics.page_rank_rows(nodes),
+            ]
             if unit is not None:
                 scores.append((unit[nodes] @ unit.T).toarray())
             barred = known[nodes].toarray() > 0

@@ -1,4 +1,4 @@
-"""What is measured of scores: ranks of true edges among non-edges, by hard negatives, and by the degrees of the ends."""
+"""What is measured of scores: ranks of true edges among non-edges, by hard negatives and by degrees of the ends."""
 
 from __future__ import annotations
 

@@ -33,10 +33,12 @@ def read_question(path: str | Path, stored: StoredGraph) -> LinkData:
         cells = table.ids(name)
         unknown = next((row for row, cell in enumerate(cells) if cell not in index), None)
         if unknown is not None:
-            what = f"{table.counted} {table.frame.index[unknown]} names '{cells[unknown]}', which is no node of the graph"
+            what = (
+                f"{table.counted} {table.frame.index[unknown]} names '{cells[unknown]}', which is no node of the graph"
+            )
             raise DataError(what, file=path, mend=f"use names such as '{stored.graph.ids[0]}'")
         columns.append([index[cell] for cell in cells])
     rows = np.asarray(columns, dtype=np.int64).T
-    kind = "node" if rows.shape[1] == 1 else "pair"
-    asked = rows[:, 0] if kind == "node" else rows
-    return LinkData(stored.graph, stored.context, kind, asked, known=stored.graph.edges)
+    if rows.shape[1] == 1:
+        return LinkData(stored.graph, stored.context, "node", rows[:, 0], known=stored.graph.edges)
+    return LinkData(stored.graph, stored.context, "pair", rows, known=stored.graph.edges)

@@ -42,7 +42,9 @@ class StoredGraph:
                 "starts": features.indptr.astype(np.int64),
                 "width": np.array([features.shape[1]], np.int64),
             }
-        save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / "graph.safetensors")
+        save_file(
+            {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / "graph.safetensors"
+        )
         labels = None if self.graph.labels is None else list(self.graph.labels)
         write_json(folder / "nodes.json", {"ids": list(self.graph.ids), "labels": labels})
 

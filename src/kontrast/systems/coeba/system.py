@@ -30,6 +30,7 @@ from kontrast.systems.coeba.questions import is_question, read_question
 from kontrast.systems.coeba.stored import StoredGraph
 from kontrast.systems.coeba.views import GraphTensors, LinkBatches, LinkData, Nodes
 from kontrast.training import OptimiserConfig, Stage
+from kontrast.training.batches import to_device
 
 _BLOCK = 1 << 24
 _PAIRS = 1 << 18
@@ -40,8 +41,8 @@ class CoEBA(System[CoEBAConfig, LinkData]):
     """Contrastive link prediction on one undirected graph.
 
     Rows are edges: those of the training part are learned from, those of the test part are to be told from pairs that
-    are no edges. The encoder sees the edges of the training part alone. For prediction a row is a node that asks for new
-    neighbours, or a pair that asks for its score.
+    are no edges. The encoder sees the edges of the training part alone. For prediction a row is a node that asks for
+    new neighbours, or a pair that asks for its score.
     """
 
     card: ClassVar[Card] = Card(
@@ -68,7 +69,7 @@ class CoEBA(System[CoEBAConfig, LinkData]):
         null_control="which node of one view stands for which node of the other",
         unit="held-out edges",
         arxiv="2508.14808",
-        citation="Chang, Hung, Lu, Shen, CoEBA: contrastive link prediction with edge balancing augmentation, CIKM 2025",
+        citation="Chang, Hung, Lu, Shen, contrastive link prediction with edge balancing augmentation, CIKM 2025",
     )
     Config = CoEBAConfig
     model_: CoEBAModel
@@ -104,11 +105,10 @@ class CoEBA(System[CoEBAConfig, LinkData]):
         if data.kind != "edge":
             raise DataError(f"holds questions about {data.kind}s, no edges to split", file=graph.path)
         fold = self._fold(data)
-        parts = {}
-        for name in ("valid", "test"):
+        parts: dict[str, LinkData | None] = {"valid": None, "test": None}
+        for name in parts:
             rows: Nodes = getattr(fold, name)
             if not len(rows):
-                parts[name] = None
                 continue
             context, seen = fold.train, fold.valid if name == "test" else None
             if name == "test" and config.test_context == "train+valid":
@@ -158,7 +158,7 @@ class CoEBA(System[CoEBAConfig, LinkData]):
         return 0.5
 
     def leaks(self, train: LinkData, test: LinkData) -> LeakReport:
-        """Test edges among the training edges, in either direction, or among those that the encoder sees in the test."""
+        """Test edges among the training edges in either direction, or among those that the encoder sees in the test."""
         seen = np.concatenate([train.rows, train.context])
         if train is not test:
             seen = np.concatenate([seen, test.context])
@@ -188,7 +188,9 @@ class CoEBA(System[CoEBAConfig, LinkData]):
             if not terms:
                 raise ConfigError("option 'terms': 'intra' contrasts neighbours and needs positives 'neighbours'.")
             weights = dict.fromkeys(terms, config.weight / len(terms))
-        validates = valid is not None and len(valid) > 0 and len(valid.negatives) > 0
+        validate = None
+        if valid is not None and len(valid) and len(valid.negatives):
+            validate = partial(self._validate, valid)
         yield Stage(
             name="links",
             model=self.model_,
@@ -197,8 +199,8 @@ class CoEBA(System[CoEBAConfig, LinkData]):
             optimiser=self._optimiser(train),
             seed=config.seed,
             weights=weights,
-            validate=partial(self._validate, valid) if validates else None,
-            monitor="auroc+ap" if validates else None,
+            validate=validate,
+            monitor="auroc+ap" if validate is not None else None,
             mode="max",
         )
 
@@ -228,11 +230,7 @@ class CoEBA(System[CoEBAConfig, LinkData]):
         self._check_fits(data.graph)
         device = next(self.model_.parameters()).device
         tensors = GraphTensors.of(data.graph, data.context)
-        if device.type != "cpu":
-            from kontrast.training.batches import to_device
-
-            tensors = to_device(tensors, device)
-        return self.model_.codes(tensors).vectors.float().cpu().numpy()
+        return self.model_.codes(to_device(tensors, device)).vectors.float().cpu().numpy()
 
     def _check_fits(self, graph: Graph) -> None:
         self.check_fitted()
@@ -251,7 +249,7 @@ class CoEBA(System[CoEBAConfig, LinkData]):
         """(k,) logits of pairs (k, 2)."""
         device = next(self.model_.parameters()).device
         nodes, ends = torch.from_numpy(vectors).to(device), torch.from_numpy(np.ascontiguousarray(pairs)).to(device)
-        parts = [self.model_.decoder(nodes[some[:, 0]], nodes[some[:, 1]]) for some in ends.split(_PAIRS)]
+        parts = [self.model_.decoder(nodes[some[:, 0]], nodes[some[:, 1]]) for some in torch.split(ends, _PAIRS)]
         return torch.cat(parts).float().cpu().numpy() if parts else np.zeros(0, np.float32)
 
     def scores(self, data: LinkData, pairs: Nodes) -> npt.NDArray[np.float32]:
@@ -287,12 +285,12 @@ class CoEBA(System[CoEBAConfig, LinkData]):
         both = both[np.argsort(both[:, 0], kind="stable")]
         parts: list[tuple[Any, Any, Any]] = []
         for block in np.split(data.rows, range(size := max(1, _BLOCK // len(nodes)), len(data.rows), size)):
-            scores = self.model_.decoder.against(nodes[block], nodes)
+            logits = self.model_.decoder.against(nodes[block], nodes)
             low, high = np.searchsorted(both[:, 0], block), np.searchsorted(both[:, 0], block, "right")
             for row, (node, start, end) in enumerate(zip(block, low, high)):
-                scores[row, torch.from_numpy(both[start:end, 1])] = -torch.inf
-                scores[row, int(node)] = -torch.inf
-            best = scores.topk(count, dim=1)
+                logits[row, torch.from_numpy(both[start:end, 1])] = -torch.inf
+                logits[row, int(node)] = -torch.inf
+            best = logits.topk(count, dim=1)
             parts.append((np.repeat(block, count), best.indices.numpy().ravel(), best.values.numpy().ravel()))
         asked, found, score = (np.concatenate(column) for column in zip(*parts))
         frame = pd.DataFrame(

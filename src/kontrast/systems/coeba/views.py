@@ -19,6 +19,7 @@ from kontrast.systems.coeba.config import CoEBAConfig
 from kontrast.training import Shard
 
 Nodes = npt.NDArray[np.int64]
+WHOLE = Shard()
 
 
 def no_pairs() -> Nodes:
@@ -144,7 +145,7 @@ class LinkBatches:
         digest = hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()[:16]
         return f"{self.n} nodes, {len(self.context_keys)} edges {digest}"
 
-    def get(self, epoch: int, index: int, shard: Shard = Shard()) -> dict[str, Any]:
+    def get(self, epoch: int, index: int, shard: Shard = WHOLE) -> dict[str, Any]:
         """One step; every rank computes the whole of it, since a graph has no rows to share out."""
         if not 0 <= index < self.config.steps:
             raise IndexError(f"epoch {epoch} has {self.config.steps} steps, step {index} was asked for")
