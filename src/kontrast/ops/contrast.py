@@ -47,7 +47,7 @@ def contrast(
         log_weights: (m,), added to the logits of candidates as negatives (the −log q of a sampled softmax).
         anchor_weights: (n,), non-negative weights of the anchors in the reduction.
         products: "fp32", or "bf16": matrix products of bf16-rounded rows with float32 sums, where they leave less than
-            about 1e-2 of error in a logit (‖a‖‖c‖/T ≤ 5 √d) and there is no hardness; otherwise "fp32" all the same.
+            about 7e-3 of error in a logit (‖a‖‖c‖/T ≤ 3.6 √d) and there is no hardness; otherwise "fp32" all the same.
         group: ranks whose candidates are gathered; see `kontrast.ops.gather` for the convention.
         gather: False leaves each rank its own candidates (a queue, prototypes) and joins only the reduction.
 

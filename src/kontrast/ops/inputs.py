@@ -17,7 +17,7 @@ from kontrast.ops.settings import Products
 FLOAT64_ABOVE = 256.0
 
 # Rounding rows to bf16 leaves about |s| 2⁻⁹ d^(−½) of error in a logit; "bf16" means bf16 up to this much of it.
-BF16_LOGIT_ERROR = 1e-2
+BF16_LOGIT_ERROR = 7e-3
 
 
 def working_inputs(

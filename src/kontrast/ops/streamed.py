@@ -72,7 +72,7 @@ def logsumexp_streamed(
         rows, columns = True, False
     other = q if k is None else k
     settings = current_settings()
-    if not tiled(len(q), len(other)) or not len(q) or not len(other):
+    if not tiled(q, other) or not len(q) or not len(other):
         return _logsumexp_dense(q, other, mask, rows, columns, multipliers)
     job = TileJob(mask, products, settings, symmetric)
     row, column = _LogSumExp.apply(q, k, job, rows, columns, multipliers)  # type: ignore[no-untyped-call]
@@ -96,17 +96,21 @@ def softplus_streamed(
     mask = mask or Mask()
     _check(q, k)
     offset = q.new_zeros(len(q)) if offset is None else offset.to(q.dtype)
-    if not tiled(len(q), len(k)) or not len(q) or not len(k):
+    if not tiled(q, k) or not len(q) or not len(k):
         return _softplus_dense(q, k, offset, mask)
     job = TileJob(mask, products, current_settings())
     out: Tensor = _Softplus.apply(q, k, offset, job)  # type: ignore[no-untyped-call]
     return out
 
 
-def tiled(n: int, m: int) -> bool:
-    """Whether the settings in force stream n × m logits rather than hold them."""
+def tiled(q: Tensor, k: Tensor) -> bool:
+    """Whether the settings in force stream the logits of q and k rather than hold them; only the CPU has tiles."""
     path = current_settings().path
-    return path == "tiled" or (path == "auto" and n * m > DENSE_BELOW)
+    if q.device.type != "cpu":
+        if path == "tiled":
+            raise ValueError(f"the tiled path runs on the CPU, and the rows are on {q.device}; use path='auto'")
+        return False
+    return path == "tiled" or (path == "auto" and len(q) * len(k) > DENSE_BELOW)
 
 
 def _check(q: Tensor, k: Tensor | None) -> None:
