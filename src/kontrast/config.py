@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, cast, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Self, Union, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -154,9 +155,15 @@ class BaseConfig(BaseModel):
                 if getattr(item, key, None) is not None
             }
             yield Option(
-                f"{prefix}{name}", _type_name(field), default, paper.get(name, default), field.description or "",
-                extra.get("unit"), extra.get("source"), bounds,
-            )  # fmt: skip
+                path=f"{prefix}{name}",
+                type=_type_name(field.annotation),
+                default=default,
+                paper=paper.get(name, default),
+                doc=field.description or "",
+                unit=extra.get("unit"),
+                source=extra.get("source"),
+                bounds=bounds,
+            )
 
     def changed(self, **overrides: Any) -> Self:
         """A copy with some fields changed (dotted names reach nested sections)."""
@@ -223,12 +230,18 @@ def _extra(field: FieldInfo) -> dict[str, Any]:
     return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
 
 
-def _type_name(field: FieldInfo) -> str:
-    kind = field.annotation
-    text = kind.__name__ if isinstance(kind, type) and not getattr(kind, "__args__", None) else str(kind)
-    if "Literal[" in text:
-        text = text.replace("typing.Literal[", "").replace("'", "").replace("]", "").replace(", ", "|").replace(" ", "")
-    return text.replace("typing.", "").replace("pathlib.", "").replace("NoneType", "None")
+def _type_name(kind: Any) -> str:
+    """A type in the words of help texts: "int | None", "clip|info_nce", "list[int]"."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _type_name(parts[0])
+    if origin is Literal:
+        return "|".join(map(str, parts))
+    if origin in (Union, UnionType):
+        return " | ".join(map(_type_name, parts))
+    if origin is not None:
+        return f"{origin.__name__}[{', '.join(map(_type_name, parts))}]"
+    return "None" if kind is NoneType else str(getattr(kind, "__name__", kind))
 
 
 def _sentence(config: type[BaseConfig], error: ValidationError) -> str:

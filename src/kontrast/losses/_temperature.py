@@ -32,4 +32,6 @@ class Temperature(nn.Module):
 
     def forward(self) -> Tensor:
         """T, a scalar tensor with gradient if it is learned."""
-        return torch.exp(-self.log_scale).clamp(min=self.smallest)
+        learned = torch.exp(-self.log_scale)
+        # The bound holds for the value alone: with its gradient cut off, a temperature that fell below would stay there.
+        return learned + (learned.clamp(min=self.smallest) - learned).detach()

@@ -52,7 +52,8 @@ def working_inputs(
     anchors = rows[0]
     assert anchors is not None
     t = temperature if isinstance(temperature, Tensor) else torch.tensor(temperature, dtype=torch.float64)
-    if t.numel() != 1 or not bool(t > 0):
+    # NaN passes: the loss becomes NaN, and the trainer says at which step.
+    if t.numel() != 1 or bool(t <= 0):
         raise ValueError(f"temperature must be one positive number, got {temperature!r}")
     t = t.reshape(()).to(anchors.device)
     longest = (1.0, 1.0) if normalize else _longest([x for x in rows if x is not None])

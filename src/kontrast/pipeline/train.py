@@ -21,6 +21,8 @@ from kontrast.pipeline.run_folder import Metrics, RunFolder
 from kontrast.progress import first_process, say, showing
 from kontrast.training import TrainerConfig
 
+# UMAP compiles itself for half a minute; a map of fewer points gains little over PCA.
+UMAP_FROM = 500
 OWN_TO_RUN = {"directory", "resume", "progress"}
 LEFTOVER = ".*.tmp"
 """What `kontrast.files.replacing` names its folders."""
@@ -247,9 +249,11 @@ def report_run(path: str | Path) -> Path:
 
 def write_page(run: RunFolder, system: type[System[Any, Any]]) -> Path:
     """Writes report.html: maps of the stored embeddings, and everything else as it lies in the folder."""
+    stored = run.path / "embeddings.parquet"
+    many = stored.is_file() and len(run.embeddings(vectors=False).rows) >= UMAP_FROM
     return write_report(
         run,
         card=system.card,
         options={"system": system.Config, "trainer": TrainerConfig},
-        projections=("pca", "umap") if installed("umap") else ("pca",),
+        projections=("pca", "umap") if many and installed("umap") else ("pca",),
     )

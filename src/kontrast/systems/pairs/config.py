@@ -44,7 +44,12 @@ class PairsConfig(SystemConfig):
     group: str | None = param(None, "column whose equal values never straddle a split and are never negatives")
     label: str | None = param(None, "column that colours the map; none: the group, else the side")
 
-    text: TextEncoderConfig = param(TextEncoderConfig, "text encoders")
+    text: TextEncoderConfig = param(
+        TextEncoderConfig,
+        "text encoders",
+        paper={"name": "transformer", "dim": 512, "layers": 12, "heads": 8, "vocab_size": 49_152, "max_tokens": 76},
+        source="arXiv 2103.00020, section 2.4",
+    )
     vector: VectorEncoderConfig = param(VectorEncoderConfig, "vector encoders")
     image: ImageEncoderConfig = param(ImageEncoderConfig, "image encoders")
     share: bool = param(True, "one encoder for both columns where they are of one kind", paper=False, source=CLIP)
