@@ -33,5 +33,5 @@ class Temperature(nn.Module):
     def forward(self) -> Tensor:
         """T, a scalar tensor with gradient if it is learned."""
         learned = torch.exp(-self.log_scale)
-        # The bound holds for the value alone: with its gradient cut off, a temperature that fell below would stay there.
+        # The bound holds for the value alone: with its gradient cut off, a temperature below it would stay there.
         return learned + (learned.clamp(min=self.smallest) - learned).detach()

@@ -45,7 +45,8 @@ class TrainableModel(nn.Module, ABC):
 
         Returns:
             Named tensors whose first dimension follows the rows of the batch: row i depends on row i alone (batch
-            norm apart), so that a large batch may be encoded in parts.
+            norm apart), so that a large batch may be encoded in parts. A model over one connected whole, such as a
+            graph, encodes its whole batch at once; then the rows are the nodes.
         """
 
     @abstractmethod
