@@ -40,7 +40,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         else:
             os.replace(temporary, path)
     except OSError as error:
-        if error.filename is not None and str(error.filename).startswith(str(holder)) or error.errno == 28:
+        if (error.filename is not None and str(error.filename).startswith(str(holder))) or error.errno == 28:
             raise DataError(f"cannot be written ({error.strerror})", file=path, mend="free some space") from None
         raise
     finally:
