@@ -1,6 +1,6 @@
 """What a person sees while something runs: one mechanism for the whole library.
 
-On a terminal: bars and tables. In a pipe or a log file: plain lines, about one per tenth of the work. Off (``--json``):
+On a terminal: bars. In a pipe or a log file: plain lines, about one per tenth of the work. Off (``--json``):
 nothing. Chatter and progress go to stderr, so that results alone are on stdout. Of several processes that train
 together, the first one speaks.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator, Iterable, Mapping, Sequence, Sized
+from collections.abc import Generator, Iterable, Mapping, Sized
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
@@ -175,33 +175,6 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
         for element in iterable:
             yield element
             work.advance()
-
-
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
-    """Prints a result as a table on stdout: framed on a terminal, tab-separated elsewhere; nothing when off.
-
-    Args:
-        columns: headings.
-        rows: cells by row; floats are shown with four significant digits on a terminal and in full elsewhere.
-        title: heading of the whole, on a terminal only.
-    """
-    if mode() == "off":
-        return
-    if not sys.stdout.isatty():
-        for row in [columns, *rows]:
-            print("\t".join(str(cell) for cell in row))
-        return
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Table(title=title)
-    cells = [list(row) for row in rows]
-    for place, heading in enumerate(columns):
-        numeric = bool(cells) and all(isinstance(row[place], int | float) for row in cells)
-        shown.add_column(heading, justify="right" if numeric else "left")
-    for row in cells:
-        shown.add_row(*(Text(f"{cell:.4g}" if isinstance(cell, float) else str(cell)) for cell in row))
-    console(stderr=False).print(shown)
 
 
 def _new_bars() -> RichProgress:

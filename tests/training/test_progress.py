@@ -48,16 +48,13 @@ def test_off_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
     progress.set_mode("off")
     progress.say("hello")
     list(progress.track(range(20), "embedding"))
-    progress.table(["a"], [[1]])
     assert capfd.readouterr() == ("", "")
 
 
-def test_chatter_is_on_stderr_and_tables_on_stdout(capfd: pytest.CaptureFixture[str]) -> None:
+def test_chatter_is_on_stderr_as_it_is(capfd: pytest.CaptureFixture[str]) -> None:
     progress.say("a [bold]note[/bold]")
-    progress.table(["metric", "value"], [["auroc", 0.123456789]])
     shown = capfd.readouterr()
-    assert shown.err == "a [bold]note[/bold]\n"
-    assert shown.out == "metric\tvalue\nauroc\t0.123456789\n"
+    assert (shown.err, shown.out) == ("a [bold]note[/bold]\n", "")
 
 
 def test_other_ranks_are_silent(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,15 +104,12 @@ def test_an_unknown_mode_is_an_error() -> None:
         progress.set_mode("loud")  # type: ignore[arg-type]
 
 
-def test_a_table_on_a_terminal_is_framed() -> None:
+def test_a_terminal_gets_a_bar() -> None:
     pty = pytest.importorskip("pty")
     import os
 
     code = (
-        "from kontrast import progress\n"
-        "progress.table(['metric', 'value'], [['[auroc]', 0.123456789]], title='result')\n"
-        "assert progress.mode() == 'bar'\n"
-        "list(progress.track(range(3), 'embedding'))\n"
+        "from kontrast import progress\nassert progress.mode() == 'bar'\nlist(progress.track(range(3), 'embedding'))\n"
     )
     leader, follower = pty.openpty()
     done = subprocess.run(
@@ -125,8 +119,6 @@ def test_a_table_on_a_terminal_is_framed() -> None:
     shown = os.read(leader, 100_000).decode()
     os.close(leader)
     assert done.returncode == 0, shown
-    assert "[auroc]" in shown
-    assert "0.1235" in shown
     assert "3/3" in shown
 
 
