@@ -64,9 +64,9 @@ class Killable(toy.Toy):
         self.fuse.reach("losses")  # the queue has taken the batch in, the optimiser has not stepped
         return terms
 
-    def after_step(self, progress: Any) -> None:
+    def after_step(self, progress: Any, batch: Any) -> None:
         self.fuse.reach("step")
-        super().after_step(progress)
+        super().after_step(progress, batch)
 
 
 def arm(fuse: Fuse) -> None:

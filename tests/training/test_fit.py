@@ -236,8 +236,8 @@ def test_an_error_in_the_data_stays_one_sentence(workers: int) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
 def test_a_run_that_is_asked_to_end_saves_first(tmp_path: Path) -> None:
     class Leaving(toy.Toy):
-        def after_step(self, progress: Progress) -> None:
-            super().after_step(progress)
+        def after_step(self, progress: Progress, batch: Any) -> None:
+            super().after_step(progress, batch)
             if progress.step == 7:
                 os.kill(os.getpid(), signal.SIGTERM)
 

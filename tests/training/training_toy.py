@@ -48,7 +48,7 @@ class Toy(TrainableModel):
         return {"contrastive": contrastive, "size": encoded["query"].square().mean()}
 
     @torch.no_grad()
-    def after_step(self, progress: Progress) -> None:
+    def after_step(self, progress: Progress, batch: Any) -> None:
         self.momentum.update(self.encoder, 0.9)
 
 

@@ -255,7 +255,7 @@ def ablate(
 @app.command()
 @run_argument
 @other_data
-@click.option("--output", "-o", type=FILE, help=".parquet or .npz; default: RUN/embeddings.parquet.")
+@click.option("--output", "-o", type=FILE, help=".parquet, .npz or a file of the system's field; default: RUN/embeddings.parquet.")
 @as_json_option
 def embed(run: Path, data: Path | None, output: Path | None, as_json: bool) -> None:
     """Write the vectors of some data."""
@@ -274,7 +274,7 @@ def embed(run: Path, data: Path | None, output: Path | None, as_json: bool) -> N
 @click.pass_context
 @run_argument
 @click.option("--data", "-d", type=FILE, required=True, help="File or folder to answer for.")
-@click.option("--output", "-o", type=FILE, help=".parquet, .csv or .jsonl; default: print the table.")
+@click.option("--output", "-o", type=FILE, help=".parquet, .csv, .jsonl or what the system writes; default: print the table.")
 @as_json_option
 def predict(context: click.Context, run: Path, data: Path, output: Path | None, as_json: bool) -> None:
     """Answer for new data, as the system's task has it.

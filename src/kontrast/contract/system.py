@@ -62,6 +62,9 @@ class System(ABC, Generic[ConfigT, DataT]):
         smoke: options under which it learns the data of `write_example` within seconds; the check suite uses them.
         exports: folders inside a saved model that are for other tools; `load` neither reads nor checks them.
         answer_options: names of options that steer `predict` and may change after training, such as ``("top_k",)``.
+        answer_files: what `write_answers` writes, by ending: ``{".h5mu": "the cells with their clusters"}``; the ending
+            ``""`` is a folder. Tables (.parquet, .csv, .jsonl) every system has.
+        embedding_files: what `write_embeddings` writes, by ending; .parquet and .npz every system has.
 
     Args:
         config: a ready configuration; or give
@@ -77,6 +80,8 @@ class System(ABC, Generic[ConfigT, DataT]):
     smoke: ClassVar[dict[str, Any]] = {}
     exports: ClassVar[tuple[str, ...]] = ()
     answer_options: ClassVar[tuple[str, ...]] = ()
+    answer_files: ClassVar[dict[str, str]] = {}
+    embedding_files: ClassVar[dict[str, str]] = {}
 
     config: ConfigT
     model_: TrainableModel
@@ -212,6 +217,20 @@ class System(ABC, Generic[ConfigT, DataT]):
     def figures(self, data: DataT) -> list[Figure]:
         """What a person of the field looks at."""
         return []
+
+    def write_answers(self, answers: pd.DataFrame, data: DataT, path: Path) -> None:
+        """Writes what `predict` returned for `data` into a file of the field, one of `answer_files`.
+
+        Args:
+            answers: the table that `predict` returned.
+            data: what it was asked about.
+            path: where to write; the caller moves it into its place once it is whole.
+        """
+        raise NotImplementedError(f"{type(self).__name__} declares answer_files but not how they are written.")
+
+    def write_embeddings(self, embeddings: Embeddings, data: DataT, path: Path) -> None:
+        """Writes the vectors of `data` into a file of the field, one of `embedding_files`, as `write_answers` does."""
+        raise NotImplementedError(f"{type(self).__name__} declares embedding_files but not how they are written.")
 
     def check_fitted(self) -> None:
         """Raises NotFittedError before `fit` or `load`."""

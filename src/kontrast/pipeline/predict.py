@@ -15,6 +15,7 @@ from kontrast.files import replacing
 from kontrast.pipeline.evaluate import load_run, own_test_data
 
 TABLES = (".parquet", ".csv", ".jsonl")
+VECTORS = (".parquet", ".npz")
 
 
 def embed_run(
@@ -25,8 +26,8 @@ def embed_run(
     Args:
         path: run folder.
         data: what the system reads.
-        output: a .parquet (id, kind, further columns, vector) or .npz (vectors, ids) file; default: the run's own
-            embeddings.parquet, which is only written for the run's own data.
+        output: a .parquet (id, kind, further columns, vector) or .npz (vectors, ids) file, or one of the system's
+            `embedding_files`; default: the run's own embeddings.parquet, which is only written for the run's own data.
 
     Returns:
         The file and the shape (n, d).
@@ -37,20 +38,21 @@ def embed_run(
     """
     if output is None and data is not None:
         raise ConfigError("give --output FILE (.parquet or .npz) for the vectors of other data.")
-    if output is not None and Path(output).suffix not in (".parquet", ".npz"):
-        raise ConfigError(f"{output}: vectors are written as .parquet or .npz.")
     run, system = load_run(path)
-    embeddings = system.embed(
-        own_test_data(run, system) if data is None else system.read(data, purpose="predict")
-    )  # fmt: skip
+    if output is not None:
+        _check_ending(output, "vectors", VECTORS, system.embedding_files)
+    asked = own_test_data(run, system) if data is None else system.read(data, purpose="predict")
+    embeddings = system.embed(asked)
     shape = (embeddings.vectors.shape[0], embeddings.vectors.shape[1])
     if output is None:
         return run.write_embeddings(embeddings, split="test"), shape
     with replacing(output) as temporary:
         if temporary.suffix == ".npz":
             np.savez(temporary, vectors=embeddings.vectors, ids=np.asarray(embeddings.ids, dtype=np.str_))
-        else:
+        elif temporary.suffix == ".parquet":
             embeddings.to_frame().to_parquet(temporary, index=False)
+        else:
+            system.write_embeddings(embeddings, asked, temporary)
     return Path(output), shape
 
 
@@ -65,23 +67,33 @@ def predict_run(
     Args:
         path: run folder.
         data: what the system reads for prediction.
-        output: a .parquet, .csv or .jsonl file.
+        output: a .parquet, .csv or .jsonl file, or one of the system's `answer_files`.
         overrides: options of the system that steer the answer, such as ``top_k``.
 
     Raises:
         DataError: if the run or the data cannot be used.
         ConfigError: if an option is unknown, or one that training fixed, or the kind of `output` is unknown.
     """
-    if output is not None and Path(output).suffix not in TABLES:
-        raise ConfigError(f"{output}: answers are written as {', '.join(TABLES)}.")
     _, system = load_run(path)
+    if output is not None:
+        _check_ending(output, "answers", TABLES, system.answer_files)
     if overrides:
         _check_free(system.answer_options, overrides)
         system.config = system.config.changed(**overrides)
-    frame = system.predict(system.read(data, purpose="predict"))
-    if output is not None:
+    asked = system.read(data, purpose="predict")
+    frame = system.predict(asked)
+    if output is not None and Path(output).suffix in TABLES:
         write_table(frame, output)
+    elif output is not None:
+        with replacing(output) as temporary:
+            system.write_answers(frame, asked, temporary)
     return frame
+
+
+def _check_ending(output: str | Path, what: str, general: tuple[str, ...], own: Mapping[str, str]) -> None:
+    allowed = [*general, *(ending or "a folder" for ending in own)]
+    if Path(output).suffix not in (*general, *own):
+        raise ConfigError(f"{output}: {what} of this system are written as {' or '.join(allowed)}.")
 
 
 def _check_free(allowed: tuple[str, ...], overrides: Mapping[str, Any]) -> None:

@@ -139,7 +139,7 @@ class _Loop(lightning.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         state = self.state
         with torch.no_grad():
-            self.model.after_step(self._progress())
+            self.model.after_step(self._progress(), batch)
         state.step += 1
         state.index += 1
         if state.epoch != self._counted[0]:

@@ -60,8 +60,9 @@ class TrainableModel(nn.Module, ABC):
             Scalars by name. Their sum, each times its weight in the stage, is minimised.
         """
 
-    def after_step(self, progress: Progress) -> None:
-        """Called after each optimiser step, without gradients: the place of a momentum update."""
+    def after_step(self, progress: Progress, batch: Any) -> None:
+        """Called after each optimiser step with the batch it used, without gradients: the place of a momentum update,
+        or of scores kept per training row."""
 
     def learning_rate_scale(self, name: str) -> float:
         """What the learning rate of the parameter `name` is multiplied by: below 1 for a pretrained backbone, say."""
