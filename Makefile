@@ -6,7 +6,7 @@ DEMO ?= runs/demo
 JOBS ?= 2
 PYDOCS = "$$($(BIN)/kontrast data path pydocs)/pydocs.parquet"
 
-.PHONY: demo test test-all lint docs benchmarks results clean
+.PHONY: demo test test-all lint docs benchmarks results results-reduced clean
 
 $(VENV)/.all: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -21,7 +21,7 @@ $(VENV)/.dev: $(VENV)/.all
 	@touch $@
 
 # The demo's data describe this environment, so they are kept beside it.
-demo results: export KONTRAST_CACHE = $(abspath $(VENV))/cache
+demo results results-reduced: export KONTRAST_CACHE = $(abspath $(VENV))/cache
 
 ## demo: learn to find functions by their description, from the documentation of the packages installed here
 demo: $(VENV)/.all
@@ -52,11 +52,13 @@ docs: $(VENV)/.dev
 benchmarks: $(VENV)/.dev
 	$(BIN)/python benchmarks/loss_engine.py
 
-## results: RESULTS.md anew, five seeds and three arms a row (about five minutes on two cores)
+## results: RESULTS.md anew, five seeds and three arms a row (hours on two cores; finished runs are not repeated)
 results: $(VENV)/.all
-	$(BIN)/kontrast data fetch pydocs
-	$(BIN)/kontrast ablate pairs --data $(PYDOCS) --config examples/demo.yaml --out runs/results/pairs-pydocs --seeds 5
-	$(BIN)/kontrast results runs/results
+	$(BIN)/kontrast results --plan examples/results.yaml
+
+## results-reduced: the same way with two seeds and tiny trainings, into a file beside the runs
+results-reduced: $(VENV)/.all
+	$(BIN)/kontrast results --plan examples/results.yaml --reduced runs/results-reduced --output runs/results-reduced/RESULTS.md
 
 clean:
 	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

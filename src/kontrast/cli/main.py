@@ -255,7 +255,9 @@ def ablate(
 @app.command()
 @run_argument
 @other_data
-@click.option("--output", "-o", type=FILE, help=".parquet, .npz or a file of the system's field; default: RUN/embeddings.parquet.")
+@click.option(
+    "--output", "-o", type=FILE, help=".parquet, .npz or a file of the field; default: RUN/embeddings.parquet."
+)
 @as_json_option
 def embed(run: Path, data: Path | None, output: Path | None, as_json: bool) -> None:
     """Write the vectors of some data."""
@@ -274,7 +276,9 @@ def embed(run: Path, data: Path | None, output: Path | None, as_json: bool) -> N
 @click.pass_context
 @run_argument
 @click.option("--data", "-d", type=FILE, required=True, help="File or folder to answer for.")
-@click.option("--output", "-o", type=FILE, help=".parquet, .csv, .jsonl or what the system writes; default: print the table.")
+@click.option(
+    "--output", "-o", type=FILE, help=".parquet, .csv, .jsonl or a file of the field; default: print the table."
+)
 @as_json_option
 def predict(context: click.Context, run: Path, data: Path, output: Path | None, as_json: bool) -> None:
     """Answer for new data, as the system's task has it.
@@ -336,18 +340,47 @@ def compare(runs: tuple[Path, ...], as_json: bool) -> None:
 @click.option(
     "--output", "-o", type=FILE, default=Path("RESULTS.md"), show_default=True, help="Markdown file to write."
 )
+@click.option("--plan", type=FILE, help="YAML file of ablations to make first, in the one FOLDER (runs/results).")
+@click.option("--only", multiple=True, metavar="ROW", help="Make only this row of the plan; may be repeated.")
+@click.option("--seeds", type=click.IntRange(min=2), help="Seeds for each arm; default: as the plan says.")
+@click.option("--reduced", is_flag=True, help="Two seeds and the plan's reduced options: does the way work?")
 @as_json_option
-def results(folders: tuple[Path, ...], output: Path, as_json: bool) -> None:
+@click.pass_context
+def results(
+    context: click.Context,
+    folders: tuple[Path, ...],
+    output: Path,
+    plan: Path | None,
+    only: tuple[str, ...],
+    seeds: int | None,
+    reduced: bool,
+    as_json: bool,
+) -> None:
     """Write RESULTS.md, a table of all runs, from run folders.
 
-    One line for each system and data set over its seeds, with intervals, baselines and ablation.
+    One line for each system and data set over its seeds, with intervals, baselines and ablation. With --plan the
+    ablations are made first; what is finished already is not repeated.
     """
     from kontrast.cli.output import emit
     from kontrast.files import write_text
     from kontrast.pipeline.run_tables import find_runs, results_markdown
 
+    if plan is None and (only or seeds or reduced):
+        raise click.UsageError("--only, --seeds and --reduced belong to --plan.")
+    if plan is not None:
+        from kontrast.pipeline.plan import Plan, carry_out
+
+        if len(folders) > 1:
+            raise click.UsageError("with --plan give one FOLDER for its runs.")
+        folders = folders or (Path("runs/results"),)
+        chosen = Plan.read(plan).only(only)
+        carry_out(
+            chosen, folders[0], beside=plan.parent, reduced=reduced, seeds=seeds, command=_command(context)
+        )  # fmt: skip
     found = find_runs(list(folders) or [Path("runs")])
     words = ["kontrast", "results", *map(str, folders or (Path("runs"),)), "--output", str(output)]
+    if plan is not None:
+        words += ["--plan", str(plan), *(["--reduced"] if reduced else [])]
     write_text(output, results_markdown(found, command=" ".join(words)))
     emit({"output": str(output), "runs": len(found)}, as_json, lambda: print(f"wrote {output} from {len(found)} runs"))
 

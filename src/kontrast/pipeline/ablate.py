@@ -70,7 +70,7 @@ def ablate_system(
                 preset=preset,
                 command=command,
                 resume=True,
-                baselines=arm == "on" and seed == chosen[0],
+                baselines=arm == "on",
                 report=arm == "on" and seed == chosen[0],
             )
             runs[arm].append(run)

@@ -176,7 +176,8 @@ def results_markdown(runs: Sequence[RunFolder], *, command: str = "kontrast resu
         f"Written by `{command}` from run folders; do not edit.",
         "",
         "“±” is half the 95 % t-interval of the mean over seeds. A single seed has the 95 % interval over test items "
-        "in brackets, where it is known. “full −” is the full method minus that arm, paired, with its 95 % interval.",
+        "in brackets, where it is known. Baselines are means over the seeds. “full −” is the full method minus "
+        "that arm, paired, with its 95 % interval.",
         "",
         f"| {' | '.join(head)} |",
         f"|{'---|' * len(head)}",
@@ -207,10 +208,10 @@ def _row(key: tuple[str, str, str, str], items: Sequence[_Measured], options: Se
     full = arms["on"]
     metrics = full[0].metrics
     ablation = next((item.ablation for item in full if item.ablation is not None), None)
-    baselines: dict[str, float] = {}
+    baselines: dict[str, list[float]] = {}
     for item in full:
         for name, values in item.metrics.baselines.items():
-            baselines.setdefault(name, values.get(metrics.primary, math.nan))
+            baselines.setdefault(name, []).append(values.get(metrics.primary, math.nan))
     count = metrics.counts.get("test")
     cells = [
         key[0],
@@ -219,7 +220,8 @@ def _row(key: tuple[str, str, str, str], items: Sequence[_Measured], options: Se
         f"{metrics.primary} {'↑' if metrics.higher_is_better else '↓'}",
         ", ".join(str(item.record.seed) for item in full),
         _mean(full),
-        ", ".join(f"{name} {format_number(value)}" for name, value in sorted(baselines.items())) or MISSING,
+        ", ".join(f"{name} {format_number(float(np.mean(found)))}" for name, found in sorted(baselines.items()))
+        or MISSING,
         _arm(arms["off"], ablation, "off"),
         _arm(arms["shuffled"], ablation, "shuffled"),
         f"{count:,} {metrics.unit}" if count else MISSING,
