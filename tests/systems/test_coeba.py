@@ -16,7 +16,7 @@ from kontrast.evaluation.detection import link_metrics
 from kontrast.losses import info_nce
 from kontrast.randomness import numpy_rng
 from kontrast.systems.coeba import CoEBA, CoEBAConfig, CoEBAModel, Heuristics, LinkData, hard_negatives
-from kontrast.systems.coeba.figures import balanced_edges
+from kontrast.systems.coeba.balanced import balanced_graph
 from kontrast.systems.coeba.measuring import beaten_shares, link_measurement
 from kontrast.systems.coeba.views import LinkBatches
 from kontrast.training import Progress
@@ -100,6 +100,37 @@ def test_test_edges_replaced_by_random_pairs_are_not_found(fitted, example):
         false = LinkData(test.graph, test.context, "edge", random[:100], random[100:])
         values.append(fitted.evaluate(false)["auroc"])
     assert abs(np.mean(values) - 0.5) < 4 * np.std(values) / np.sqrt(6) + 0.01
+
+
+def test_the_test_part_changes_nothing_in_training():
+    edges = make_graph(edges_of(60, 200), n=60).edges
+    features = np.random.default_rng(1).random((60, 5))
+    train, valid, test = edges[:-30], edges[-30:-15], edges[-15:]
+    others = np.array([[u, v] for u, v in zip(range(0, 20), range(40, 60)) if [u, v] not in edges.tolist()][:15])
+    weights = []
+    for held in (test, others):
+        graph = make_graph(
+            np.concatenate([train, valid, held]), n=60, features=features, folds=[Fold(train, valid, held)]
+        )
+        data = LinkData(graph, graph.edges, "edge", graph.edges, whole=True)
+        parts = CoEBA(**QUICK).split(data)
+        negatives = np.stack([np.arange(15), np.arange(15) + 20], axis=1)
+        valid_part = LinkData(graph, train, "edge", valid, negatives)
+        fitted = CoEBA(**{**QUICK, "balancing": {"warmup": 5, "refresh": 5}}).fit(parts.train, valid_part)
+        weights.append(fitted.model_.state_dict())
+    assert bool(weights[0]["balanced"])
+    assert all(torch.equal(one, other) for one, other in zip(weights[0].values(), weights[1].values()))
+
+
+def test_training_knows_hidden_edges_neither_as_neighbours_nor_as_non_edges(example):
+    data, parts = example
+    batches = LinkBatches(parts.train, CoEBA(**QUICK).config)
+    n = data.graph.n
+    hidden = set(pair_keys(np.concatenate([parts.valid.rows, parts.test.rows]), n).tolist())
+    near = np.stack([np.repeat(np.arange(n), np.diff(batches.starts)), batches.neighbours], axis=1)
+    assert not set(pair_keys(near, n).tolist()) & hidden
+    drawn = np.concatenate([batches.get(epoch, 0)["others"].numpy() for epoch in range(60)])
+    assert set(pair_keys(drawn, n).tolist()) & hidden, "leaving hidden edges out of the negatives would give them away"
 
 
 # ---- losses ----------------------------------------------------------------------------------------------------------
@@ -192,6 +223,8 @@ def test_negatives_of_the_link_loss_are_no_training_edges_and_fresh(example):
         {"encoder": {"kind": "vgae", "hidden": 16, "dim": 8}},
         {"encoder": {"decoder": "mlp", "hidden": 16, "dim": 8}},
         {"first_view": "gca", "second_view": "eba-add"},
+        {"first_view": "grade", "second_view": "drop", "balancing": {"warmup": 2, "refresh": 2, "tail": 4}},
+        {"first_view": "none", "second_view": "none", "feature_mask": 0.5},
         {"first_view": "eba-drop", "second_view": "none", "terms": "both"},
         {"balancing": {"clusters": 4, "sampled": True, "search": "walks", "warmup": 2, "refresh": 2}},
         {"terms": "intra", "candidates": 50, "most_positives": 2},
@@ -221,7 +254,10 @@ def test_trained_on_two_cliques_no_edge_is_added_between_them():
     graph = make_graph(np.asarray(kept), n=n)
     data = LinkData(graph, graph.edges, "edge", graph.edges)
     system = CoEBA(**{**CoEBA.smoke, "epochs": 8, "balancing": {"low": 11, "warmup": 10, "drop": 0.0}}).fit(data)
-    before, after = set(map(tuple, graph.edges)), set(map(tuple, balanced_edges(system, data)))
+    before, after = (
+        set(map(tuple, graph.edges)),
+        set(map(tuple, balanced_graph(system.config, data, system.vectors(data)).edges)),
+    )
     assert len(after) > len(before)
     assert all(u // size == v // size for u, v in after)
     assert bool(system.model_.balanced)

@@ -7,7 +7,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kontrast.views.graphs import EdgeBalancing, degree_drop_shares, drop_edges, node_degrees
+from kontrast.views import graphs as graph_views
+from kontrast.views.graphs import (
+    EdgeBalancing,
+    Partners,
+    degree_drop_shares,
+    draw_partners,
+    drop_edges,
+    mix_neighbours,
+    node_degrees,
+)
 
 
 def graph(n: int, m: int, seed: int, *, hubs: bool = False) -> torch.Tensor:
@@ -138,3 +147,64 @@ def test_gca_drops_edges_between_low_degrees_first():
     assert shares.max() <= 0.7
     regular = torch.tensor([[0, 1], [2, 3]])
     assert torch.allclose(degree_drop_shares(regular, 4, 0.3), torch.tensor([0.3, 0.3]))
+
+
+# ---- mixed neighbours ------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=40, derandomize=True)
+@given(graphs, st.integers(0, 8), st.booleans(), st.booleans())
+def test_mixed_neighbours_are_ones_own_or_a_partners(made, tail, alone, walks):
+    n, edges, seed = made
+    generator = torch.Generator().manual_seed(seed)
+    vectors = torch.randn(n, 6, generator=generator)
+    with pytest.MonkeyPatch.context() as patch:
+        if walks:
+            patch.setattr(graph_views, "EXACT", 0)
+        found = draw_partners(edges, vectors, tail=tail, alone=alone, generator=generator)
+    degree = node_degrees(edges, n)
+    assert (found.of[degree >= tail] == -1).all()
+    assert (found.of != torch.arange(n)).all()
+    assert (found.shares >= 0).all()
+    assert (found.shares <= 0.5).all()
+    if not alone:
+        assert (found.of[degree == 0] == -1).all()
+    mixed = mix_neighbours(edges, found, n=n, tail=tail, drop=0.2, generator=generator)
+    assert (mixed[:, 0] < mixed[:, 1]).all()
+    assert len(keys(mixed, n)) == len(mixed)
+    near = [set() for _ in range(n)]
+    for u, v in edges.tolist():
+        near[u].add(v)
+        near[v].add(u)
+    reach = [near[i] | (near[int(found.of[i])] if found.of[i] >= 0 else set()) for i in range(n)]
+    assert all(v in reach[u] or u in reach[v] for u, v in mixed.tolist())
+
+
+def test_low_degrees_take_over_neighbours_and_high_ones_keep_their_share():
+    # Node 0 has nine neighbours; 10 is like it and has one of its own; 11 has nobody like it.
+    edges = torch.tensor([[0, i] for i in range(1, 10)] + [[10, 12], [11, 12]])
+    partners = torch.full((13,), -1)
+    partners[10] = 0
+    shares = torch.zeros(13)
+    shares[10] = 0.5
+    found = Partners(partners, shares, torch.ones(len(edges)))
+    mixed = mix_neighbours(edges, found, n=13, tail=9, drop=0.0, generator=torch.Generator().manual_seed(0))
+    taken = keys(mixed, 13) - keys(edges, 13)
+    assert taken <= {i * 13 + 10 for i in range(1, 10)}
+    assert len(taken) >= 8, "as many as a node of high degree has, of ten to choose from"
+    fewer = mix_neighbours(edges[:9], Partners(partners, shares * 0, torch.ones(9)), n=13, tail=1, drop=0.5,
+                           generator=torch.Generator().manual_seed(0))  # fmt: skip
+    assert len(fewer) == 9, "each of the others keeps its only edge"
+
+
+def test_partners_are_drawn_by_similarity():
+    vectors = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.2, 1.0], [-1.0, 0.0]])
+    edges = torch.tensor([[0, 1], [2, 3]])
+    drawn = [
+        int(draw_partners(edges, vectors, tail=2, alone=True, generator=torch.Generator().manual_seed(seed)).of[0])
+        for seed in range(200)
+    ]
+    assert 3 not in drawn
+    assert drawn.count(1) / 200 == pytest.approx(1 / 1.2, abs=0.1)
+    lonely = draw_partners(edges, vectors, tail=2, alone=True, generator=torch.Generator())
+    assert int(lonely.of[3]) == -1, "nobody is like it"

@@ -1,4 +1,4 @@
-"""Views of graphs: edges dropped at random or by degree, and Edge Balancing Augmentation.
+"""Views of graphs: edges dropped at random or by degree, Edge Balancing Augmentation, and mixed neighbours (GRADE).
 
 An undirected graph is an int64 tensor (m, 2), each edge once with the smaller number first. Chance comes in as numbers,
 `coins` (m,) uniform in [0, 1), so that a view is a pure function of its inputs on every device.
@@ -165,6 +165,118 @@ class EdgeBalancing:
             )
             shares[dense] = (apart / apart.mean().clamp(min=1e-12) * self.drop).clamp(0, 0.9)
         return shares
+
+
+@dataclass(frozen=True)
+class Partners:
+    """Whose neighbours a node of low degree takes over, and how alike the ends of edges are.
+
+    Attributes:
+        of: (n,) int64 a partner for each node of low degree, −1 for others.
+        shares: (n,) weight of the partner's neighbours beside one's own, in [0, ½].
+        likeness: (m,) similarity of the ends of each edge, in [0, 1].
+    """
+
+    of: Tensor
+    shares: Tensor
+    likeness: Tensor
+
+
+def draw_partners(edges: Tensor, vectors: Tensor, *, tail: int, alone: bool, generator: torch.Generator) -> Partners:
+    """Partners of GRADE: for each node of low degree another one, drawn in proportion to similarity (arXiv 2210.03011).
+
+    Above 30,000 nodes partners are drawn among nodes two and three steps away.
+
+    Args:
+        edges: (m, 2).
+        vectors: (n, d) embeddings; only their directions count.
+        tail: nodes with fewer edges get a partner.
+        alone: whether nodes without any edge take part.
+        generator: draws; on the device of `vectors`.
+    """
+    n, unit = len(vectors), F.normalize(vectors.detach().float(), dim=1)
+    degree = node_degrees(edges, n)
+    if not alone:
+        unit = unit * (degree > 0)[:, None]
+    rows = torch.nonzero((degree < tail) & (alone | (degree > 0)))[:, 0]
+    of = torch.full((n,), -1, dtype=torch.long, device=edges.device)
+    shares = torch.zeros(n, device=unit.device)
+    if n > EXACT and len(rows):
+        places, scores = _nearest_on_walks(unit, edges, degree, rows, 16, None, False, generator)
+        drawn = _drawn(scores.clamp(0, 1), generator)
+        chosen, close = places.gather(1, drawn)[:, 0], scores.gather(1, drawn)[:, 0]
+        of[rows], shares[rows] = torch.where(close > 0, chosen, -1), close.clamp(0, 0.5)
+    elif len(rows):
+        for block in torch.split(rows, max(1, _BLOCK // n)):
+            similar = (unit[block] @ unit.T).clamp_(0, 1)
+            similar[torch.arange(len(block), device=unit.device), block] = 0
+            drawn = _drawn(similar, generator)
+            close = similar.gather(1, drawn)[:, 0]
+            of[block], shares[block] = torch.where(close > 0, drawn[:, 0], -1), close.clamp(max=0.5)
+    likeness = [(unit[part[:, 0]] * unit[part[:, 1]]).sum(1) for part in torch.split(edges, 1 << 18)]
+    return Partners(of, shares, torch.cat(likeness).clamp(0, 1) if len(edges) else shares[:0])
+
+
+def _drawn(weights: Tensor, generator: torch.Generator) -> Tensor:
+    """(r, 1) a column of each row, with probability ∝ its weight."""
+    return torch.multinomial(weights + 1e-12, 1, generator=generator)
+
+
+def mix_neighbours(
+    edges: Tensor, partners: Partners, *, n: int, tail: int, drop: float, generator: torch.Generator
+) -> Tensor:
+    """The view of GRADE: low degrees mix in their partner's neighbours, high ones keep those most like themselves.
+
+    A node of low degree draws as many neighbours as a random node of high degree has, without replacement, among its
+    own (weight 1 − share) and its partner's (weight share); where there are fewer it takes them all. A node of high
+    degree keeps (1 − drop) of its neighbours, drawn in proportion to likeness. An edge stays if either end draws it.
+    The published code also draws nodes that are nobody's neighbours where there are too few; here they are left out.
+
+    Args:
+        edges: (m, 2).
+        partners: what `draw_partners` found for these edges.
+        n: number of nodes.
+        tail: nodes with fewer edges have low degree.
+        drop: share of neighbours that a node of high degree loses.
+        generator: draws; on the device of `edges`.
+
+    Returns:
+        (k, 2) edges, sorted, the smaller number first.
+    """
+    degree = node_degrees(edges, n)
+    both = torch.cat([edges, edges.flip(1)])
+    order = torch.argsort(both[:, 0], stable=True)
+    both, likeness = both[order], partners.likeness.repeat(2)[order]
+    starts = degree.cumsum(0) - degree
+    low = degree < tail
+    weights = torch.where(low[both[:, 0]], 1 - partners.shares[both[:, 0]], likeness.clamp(min=1e-6))
+
+    takers = torch.nonzero(low & (partners.of >= 0))[:, 0]
+    counts = degree[partners.of[takers]]
+    rows = torch.repeat_interleave(takers, counts)
+    first = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    place = torch.arange(len(rows), device=edges.device) - first + starts[partners.of[rows]]
+    taken = torch.stack([rows, both[place, 1]], dim=1)
+    useful = (taken[:, 0] != taken[:, 1]) & (partners.shares[rows] > 0)
+
+    keys = torch.cat([both[:, 0] * n + both[:, 1], (taken[:, 0] * n + taken[:, 1])[useful]])
+    keys, index = torch.unique(keys, return_inverse=True)
+    weight = torch.zeros(len(keys), device=edges.device)
+    weight.index_add_(0, index, torch.cat([weights, partners.shares[rows][useful]]))
+
+    heads = degree[~low]
+    wanted = torch.clamp(((1 - drop) * degree).long(), min=1)
+    drawn = torch.randint(max(len(heads), 1), (n,), generator=generator, device=edges.device)
+    wanted = torch.where(low, heads[drawn] if len(heads) else degree, wanted)
+    # Exponential waiting times: the first k of a row are a draw without replacement in proportion to the weights.
+    uniform = torch.rand(len(keys), generator=generator, device=edges.device).clamp(min=1e-20)
+    order = torch.argsort(-uniform.log() / weight)
+    order = order[torch.argsort(keys[order] // n, stable=True)]
+    sources = keys[order] // n
+    kept = order[_earlier_with_same(sources) < wanted[sources]]
+    ends = torch.stack([keys[kept] // n, keys[kept] % n], dim=1).sort(1).values
+    found = torch.unique(ends[:, 0] * n + ends[:, 1])
+    return torch.stack([found // n, found % n], dim=1)
 
 
 def _noise(scores: Tensor, generator: torch.Generator) -> Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,9 @@ from kontrast.data.graphs.archives import load_torch
 from kontrast.data.graphs.graph import Fold, Graph, make_graph
 from kontrast.data.graphs.npz import DAMAGED, MALFORMED
 from kontrast.data.graphs.tables import LABEL_NAMES, end_columns, read_rows
-from kontrast.data.tables import read_table
+from kontrast.data.tables import read_table, write_table
 from kontrast.errors import DataError
-from kontrast.files import read_json
+from kontrast.files import read_json, write_text
 
 Pairs = npt.NDArray[np.int64]
 HEART = ("train_pos.txt", "valid_pos.txt", "test_pos.txt")
@@ -65,12 +67,12 @@ def read_heart(folder: Path) -> Graph | None:
     }
     edges = np.concatenate(list(parts.values()))
     features = _heart_features(folder)
-    largest = max(int(rows.max(initial=-1)) for rows in (edges, *(r for r in negatives.values() if r is not None))) + 1
-    n = largest if features is None else len(features)
     hard: dict[str, npt.NDArray[Any] | None] = {}
     for name in ("valid", "test"):
         path = folder / f"heart_{name}_samples.npy"
         hard[name] = _npy(path) if path.is_file() else None
+    numbered = [rows for rows in (edges, *negatives.values(), *hard.values()) if rows is not None]
+    n = max(int(rows.max(initial=-1)) for rows in numbered) + 1 if features is None else len(features)
     taken: set[bytes] = set()
     unique = {}
     for name in ("train", "valid", "test"):
@@ -90,6 +92,42 @@ def read_heart(folder: Path) -> Graph | None:
         unique["train"], unique["valid"], unique["test"], clean["valid"], clean["test"], hard["valid"], hard["test"]
     )
     return make_graph(edges, n=n, features=features, folds=[fold], path=folder)
+
+
+@dataclass(frozen=True)
+class HeartPart:
+    """One part of a HeaRT folder.
+
+    Attributes:
+        edges: (k, 2) true edges.
+        negatives: (m, 2) shared pairs that are no edges, or None.
+        hard: (k, h, 2) own negatives of each edge, or None.
+    """
+
+    edges: Pairs
+    negatives: Pairs | None = None
+    hard: Pairs | None = None
+
+
+def write_heart(folder: Path, graph: Graph, parts: Mapping[str, HeartPart]) -> None:
+    """Writes what `read_heart` reads, and ``nodes.csv`` with the names of the numbered nodes.
+
+    Args:
+        folder: is made.
+        graph: nodes and features.
+        parts: of the names train, valid and test.
+    """
+    folder.mkdir()
+    for name, part in parts.items():
+        for ending, pairs in (("pos", part.edges), ("neg", part.negatives)):
+            if pairs is not None:
+                lines = "".join(f"{u}\t{v}\n" for u, v in pairs.tolist())
+                write_text(folder / f"{name}_{ending}.txt", lines)
+        if part.hard is not None:
+            np.save(folder / f"heart_{name}_samples.npy", part.hard)
+    if graph.features is not None:
+        torch.save({"entity_embedding": torch.from_numpy(graph.features.toarray())}, folder / "gnn_feature")
+    write_table(pd.DataFrame({"id": list(graph.ids)}), folder / "nodes.csv")
 
 
 def _loopless(pairs: Pairs) -> Pairs:
@@ -128,7 +166,10 @@ def read_musae(folder: Path) -> Graph | None:
         return None
     stem = found[0].name.removesuffix("_edges.csv")
     table = read_rows(found[0])
-    edges = np.stack([table.numbers(name) for name in end_columns(table, found[0])], axis=1).astype(np.int64)
+    ends = np.stack([table.numbers(name) for name in end_columns(table, found[0])], axis=1)
+    if not (ends == np.round(ends)).all() or np.abs(ends).max(initial=0) > 1 << 53:
+        raise DataError("holds an end of an edge that is no whole number", file=found[0], mend="write node numbers")
+    edges = ends.astype(np.int64)
     path = next(
         (folder / f"{stem}{end}" for end in ("_features.json", ".json") if (folder / f"{stem}{end}").is_file()), None
     )
@@ -235,6 +276,8 @@ def read_ogb(folder: Path) -> Graph | None:
     if edge_path is None:
         return None
     edges = _csv_matrix(edge_path, np.dtype(np.int64))
+    if edges.shape[1] != 2:
+        raise DataError(f"has {edges.shape[1]} columns", file=edge_path, mend="give the two ends of each edge")
     features = _optional_matrix(raw, "node-feat", np.dtype(np.float32))
     counts = _optional_matrix(raw, "num-node-list", np.dtype(np.int64))
     n = len(features) if features is not None else int(counts[0, 0]) if counts is not None else None

@@ -10,7 +10,7 @@ import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -123,22 +123,32 @@ def read_restricted(path: Path) -> Any:
     """
     try:
         with path.open("rb") as stream:
-            return _plain(_Unpickler(stream, encoding="latin1").load(), path)
+            return load_restricted(stream, path)
+    except FileNotFoundError:
+        raise DataError("no such file", file=path, mend="keep all ind.NAME.* files in one folder") from None
+    except OSError as error:
+        raise DataError(f"cannot be read ({type(error).__name__})", file=path, mend=MEND) from None
+
+
+def load_restricted(stream: IO[bytes], path: Path) -> Any:
+    """As `read_restricted`, from the next pickle of an open stream; `path` is named in messages."""
+    try:
+        return _plain(_Unpickler(stream, encoding="latin1").load(), path)
     except _Refused as error:
         what = f"is a pickle that asks for {error}, which may run code or is not understood"
         raise DataError(what, file=path, mend="convert it to .npz") from None
-    except FileNotFoundError:
-        raise DataError("no such file", file=path, mend="keep all ind.NAME.* files in one folder") from None
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
         reason = " ".join(str(error).split())[:120]
         raise DataError(f"is not a whole pickle of arrays ({reason})", file=path, mend=MEND) from None
-    except (OverflowError, UnicodeError, OSError, RecursionError) as error:
+    except (OverflowError, UnicodeError, RecursionError) as error:
         raise DataError(f"cannot be read ({type(error).__name__})", file=path, mend=MEND) from None
 
 
 def _plain(value: Any, path: Path) -> Any:
     if isinstance(value, _Array):
         return value.values
+    if isinstance(value, dict) and any(isinstance(item, (_Array, _Sparse)) for item in value.values()):
+        return {name: _plain(item, path) for name, item in value.items()}
     if isinstance(value, _Sparse):
         state = value.state
         data, indices, indptr = (_plain(state[name], path) for name in ("data", "indices", "indptr"))
@@ -215,8 +225,13 @@ def _labels(files: dict[str, Path], places: npt.NDArray[np.int64], n: int) -> li
     if not files["ally"].is_file() or not files["ty"].is_file():
         return None
     known, tested = (read_restricted(files[part]) for part in ("ally", "ty"))
+    for part, classes in (("ally", known), ("ty", tested)):
+        if not isinstance(classes, np.ndarray) or classes.ndim != 2 or len(classes) > n:
+            came = f"an array of shape {classes.shape}" if isinstance(classes, np.ndarray) else type(classes).__name__
+            what = f"holds {came}, no matrix with a column for each class"
+            raise DataError(what, file=files[part], mend=MEND)
     labels = [""] * n
-    rows = [*zip(range(n), np.atleast_2d(known)), *zip(places.tolist(), np.atleast_2d(tested))]
+    rows = [*zip(range(n), known), *zip(places.tolist(), tested)]
     for place, row in rows:
         labels[place] = str(int(np.argmax(row))) if np.any(row) else ""
     return labels

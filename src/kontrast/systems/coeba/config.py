@@ -10,7 +10,8 @@ from kontrast.training import OptimiserConfig
 
 OURS = "reconstruction: the paper's text could not be had"
 GAE = "arXiv 1611.07308"
-ViewKind = Literal["eba", "eba-add", "eba-drop", "drop", "gca", "none"]
+ViewKind = Literal["eba", "eba-add", "eba-drop", "drop", "gca", "grade", "none"]
+Question = Literal["links", "augment", "negatives"]
 
 
 class EncoderSection(BaseConfig):
@@ -33,6 +34,9 @@ class BalancingSection(BaseConfig):
     most_added: int = param(3, "edges that one node may add", ge=0, le=100, source=OURS)
     drop: float = param(0.2, "mean probability of dropping an edge between high degrees", ge=0, le=0.9, source=OURS)
     cap: float = param(2.0, "a node receives at most so many times low added edges", gt=0, source=OURS)
+    tail: int = param(
+        9, "nodes with fewer edges than this get mixed neighbours in the view grade", ge=0, source="arXiv 2210.03011"
+    )
     sampled: bool = param(False, "draw targets by similarity instead of taking the most similar ones")
     clusters: int = param(0, "choose targets within so many k-means clusters of the embeddings; 0: among all", ge=0)
     warmup: int = param(20, "random edge drop instead, for the first steps", unit="steps", ge=0, source=OURS)
@@ -43,13 +47,18 @@ class BalancingSection(BaseConfig):
 
 
 class CoEBAConfig(SystemConfig):
-    """Options of `coeba`. The paper's own values are not known, so both presets hold those of the reconstruction."""
+    """Options of `coeba`. The paper's own values are not known, so both presets hold those of the reconstruction.
+
+    They differ in the number of anchors and of epochs alone.
+    """
 
     encoder: EncoderSection = param(EncoderSection, "the graph autoencoder")
     first_view: ViewKind = param(
-        "eba", "how the first view changes the edges: eba, its two halves, random drop, gca (drop by degree), none"
+        "eba",
+        "how the first view changes the edges: eba, its two halves, random drop, gca (drop by degree), grade (mixed "
+        "neighbours for low degrees), none (features are masked all the same)",
     )
-    second_view: ViewKind = param("drop", "how the second view changes the edges", paper="none", source=OURS)
+    second_view: ViewKind = param("none", "how the second view changes the edges", source=OURS)
     balancing: BalancingSection = param(BalancingSection, "Edge Balancing Augmentation")
     edge_drop: float = param(0.2, "probability of dropping an edge in the views drop and gca", ge=0, le=0.9)
     feature_mask: float = param(0.2, "share of features that a view masks in all nodes", ge=0, lt=1)
@@ -58,7 +67,7 @@ class CoEBAConfig(SystemConfig):
         "neighbours", "positives of a node: itself and its neighbours, or itself alone (plain InfoNCE)"
     )
     terms: Literal["both", "inter", "intra"] = param(
-        "inter", "contrast between the views, within each view, or both", paper="both", source=OURS
+        "both", "contrast between the views, within each view, or both", source=OURS
     )
     weight: float = param(0.5, "weight of the contrastive terms beside the link loss", ge=0, source=OURS)
     temperature: float = param(0.5, "softmax temperature", gt=0, le=10, source=OURS)
@@ -70,13 +79,16 @@ class CoEBAConfig(SystemConfig):
     most_positives: int = param(64, "neighbours of an anchor that count as positives in a step, if it has more", ge=1)
     link_batch: int = param(65_536, "training edges of a step, if the graph has more", ge=1)
 
-    epochs: int = param(16, "epochs; the weights that are best on the validation part are kept", ge=1, paper=20)
+    epochs: int = param(16, "epochs; the weights that are best on the validation part are kept", ge=1, paper=40)
     steps: int = param(10, "full-batch steps of an epoch", unit="steps", ge=1)
     optimiser: OptimiserConfig = param(
-        lambda: OptimiserConfig(name="adam", learning_rate=5e-3, weight_decay=0.0, schedule="constant"),
+        lambda: OptimiserConfig(name="adam", learning_rate=1e-3, weight_decay=0.0, schedule="constant"),
         "optimiser and learning rate", source=OURS,
     )  # fmt: skip
-    scale_rate: bool = param(True, "double the learning rate without features, take a fifth above 10,000 nodes")
+    scale_rate: bool = param(
+        True,
+        "take ten times the learning rate where nodes have no features, twice where there are above 10,000 of them",
+    )
 
     fold: int | None = param(
         None, "which of the data's own splits; none: the one with the number of the seed, going round", ge=0
@@ -87,4 +99,11 @@ class CoEBAConfig(SystemConfig):
     hard_negatives: int = param(
         0, "make so many own negatives for each held-out edge (HeaRT's protocol) where the data bring none", ge=0
     )
+
+    ask: Question = param(
+        "links", "what predict answers: links, the balanced graph (augment), or hard negatives of held-out edges"
+    )
     top_k: int = param(10, "new neighbours that predict gives for each node", ge=1)
+    probabilities: bool = param(
+        False, "predict adds probabilities, calibrated on validation edges among as many pairs that are no edges"
+    )

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 
 from kontrast.contract import Figure
-from kontrast.data.graphs import degrees
-from kontrast.randomness import numpy_rng, torch_rng
+from kontrast.data.graphs import contains, degrees, pair_keys
+from kontrast.randomness import numpy_rng
+from kontrast.systems.coeba.answers import recommend
+from kontrast.systems.coeba.balanced import balanced_graph
 from kontrast.systems.coeba.measuring import beaten_shares, degree_slices
-from kontrast.systems.coeba.model import balancing
-from kontrast.systems.coeba.views import LinkData, Nodes
-from kontrast.views.graphs import drop_edges
+from kontrast.systems.coeba.views import LinkData
 
 if TYPE_CHECKING:
     from kontrast.systems.coeba.system import CoEBA
@@ -32,7 +31,7 @@ def graph_figures(system: CoEBA, data: LinkData) -> list[Figure]:
         _curve(positives, negatives),
         _by_degree(positives, negatives, data),
         _balanced(system, data, vectors),
-        _recommended(system, data),
+        _recommended(system, data, vectors),
     ]
 
 
@@ -85,27 +84,18 @@ def _by_degree(positives: npt.NDArray[np.float32], negatives: npt.NDArray[np.flo
     )
 
 
-def balanced_edges(system: CoEBA, data: LinkData) -> Nodes:
-    """(k, 2) edges of one draw of the balanced graph of the trained embeddings."""
-    edges = torch.from_numpy(np.ascontiguousarray(data.context))
-    balance, vectors = balancing(system.config), torch.from_numpy(system.vectors(data))
-    generator = torch_rng(system.config.seed, "balanced graph")
-    found = balance(edges, vectors, alone=data.graph.features is not None, generator=generator)
-    coins = torch.rand(len(edges), generator=generator)
-    low, _ = balance.bounds(edges, data.graph.n)
-    kept = drop_edges(edges, found.drop_shares, coins, n=data.graph.n, floor=low)
-    return np.asarray(torch.cat([kept, found.added]).numpy())
-
-
 def _balanced(system: CoEBA, data: LinkData, vectors: npt.NDArray[np.float32]) -> Figure:
+    balanced = balanced_graph(system.config, data, vectors)
     counts = {
         "as it is": degrees(data.context, data.graph.n),
-        "balanced": degrees(balanced_edges(system, data), data.graph.n),
+        "balanced": degrees(balanced.edges, data.graph.n),
     }
+    hidden = int(contains(np.sort(pair_keys(data.rows, data.graph.n)), pair_keys(balanced.added, data.graph.n)).sum())
     top = int(max(np.quantile(values, 0.99) for values in counts.values())) + 1
     return Figure(
         "What balancing does to degrees",
-        f"Number of nodes by degree before and after balancing with the trained embeddings; {top} stands for more.",
+        f"Number of nodes by degree before and after balancing with the trained embeddings; {top} stands for more. Of "
+        f"{len(balanced.added):,} added edges {hidden:,} are held-out edges, which balancing did not know.",
         plotly={
             "data": [
                 {
@@ -125,14 +115,14 @@ def _balanced(system: CoEBA, data: LinkData, vectors: npt.NDArray[np.float32]) -
     )
 
 
-def _recommended(system: CoEBA, data: LinkData) -> Figure:
+def _recommended(system: CoEBA, data: LinkData, vectors: npt.NDArray[np.float32]) -> Figure:
     nodes = data.nodes()
     asked = np.sort(numpy_rng(0, "recommended").permutation(nodes)[:12])
-    frame = system.predict(LinkData(data.graph, data.context, "node", asked))
+    frame = recommend(LinkData(data.graph, data.context, "node", asked), vectors, system.model_.decoder, 3)
     true = {frozenset((data.graph.ids[u], data.graph.ids[v])) for u, v in data.rows.tolist()}
     rows = []
     for name, answers in frame.groupby("id", sort=False):
-        found = list(answers["neighbour"].head(3))
+        found = list(answers["neighbour"])
         hits = [f"{other} ✓" if frozenset((name, other)) in true else str(other) for other in found]
         rows.append({"node": name, **{f"answer {place + 1}": hit for place, hit in enumerate(hits)}})
     return Figure(

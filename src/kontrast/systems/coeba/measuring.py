@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kontrast.errors import DataError
+from kontrast.evaluation.calibration import PlattScaling, expected_calibration_error
 from kontrast.evaluation.detection import link_metrics, link_ranks, link_values
 from kontrast.systems.coeba.views import LinkData
 
@@ -19,15 +20,19 @@ SLICES = ((0, 0), (1, 2), (3, 5), (6, 10), (11, None))
 """Smallest and largest degree, in the seen edges, of an edge's end of lower degree."""
 
 
-def link_measurement(score: Score, data: LinkData) -> tuple[dict[str, float], Floats]:
+def link_measurement(
+    score: Score, data: LinkData, platt: PlattScaling | None = None
+) -> tuple[dict[str, float], Floats]:
     """Metrics of the scores of the rows against the negatives, and each row's share of the AUROC.
 
     "auroc", "ap", "hits@K" and "mrr" against the shared negatives; "hard mrr" and "hard hits@10" against a row's own;
+    "ece" is the calibration error of probabilities, where there are any, among the edges and the shared negatives.
     "auroc degree A-B" is the AUROC of the edges whose end of lower degree has A to B seen edges, against all negatives.
 
     Args:
         score: logits (k,) of pairs (k, 2).
         data: rows of true edges, with negatives.
+        platt: from logits to probabilities.
 
     Returns:
         The metrics, and (n,) the share of negatives that each row beats, a tie counting ½: their mean is the AUROC.
@@ -45,6 +50,9 @@ def link_measurement(score: Score, data: LinkData) -> tuple[dict[str, float], Fl
     positives, negatives = score(data.rows), score(data.negatives)
     metrics = link_metrics(positives, negatives, KS)
     beaten = beaten_shares(positives, negatives)
+    if platt is not None:
+        labels = np.repeat([1, 0], [len(positives), len(negatives)])
+        metrics["ece"] = expected_calibration_error(platt.probabilities(np.concatenate([positives, negatives])), labels)
     if data.hard is not None:
         values = link_values(positives, score(data.hard.reshape(-1, 2)).reshape(data.hard.shape[:2]), (10,))
         metrics |= {f"hard {name}": float(values[name].mean()) for name in ("mrr", "hits@10")}

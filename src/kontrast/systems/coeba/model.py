@@ -17,44 +17,52 @@ from kontrast.randomness import derive_seed, torch_rng
 from kontrast.systems.coeba.config import CoEBAConfig, ViewKind
 from kontrast.systems.coeba.views import GraphTensors
 from kontrast.training import Progress, TrainableModel
-from kontrast.views.graphs import EdgeBalancing, degree_drop_shares, drop_edges
+from kontrast.views.graphs import EdgeBalancing, Partners, degree_drop_shares, draw_partners, drop_edges, mix_neighbours
 
 
 class CoEBAModel(TrainableModel):
     """Encoder, decoder and projection; the balanced graph of the current embeddings is a buffer.
 
     Args:
-        facts: nodes, features (or None) and train edges of the graph.
+        facts: nodes, features (or None) and train edges of the graph, and the sizes that follow from them.
         config: sizes, views, losses.
     """
 
     added: Tensor
     drop_shares: Tensor
     balanced: Tensor
+    partners: Tensor
+    shares: Tensor
+    likeness: Tensor
 
     def __init__(self, facts: Mapping[str, Any], config: CoEBAConfig) -> None:
         super().__init__()
         self.config = config
         featured = facts["features"] is not None
         section, seed = config.encoder, config.seed
-        dim = section.dim or (128 if featured else 64)
+        dim = facts["dim"]
         self.encoder = GraphEncoder(
             facts["features"] if featured else facts["nodes"],
-            section.hidden or (256 if featured else 128),
+            facts["hidden"],
             dim,
             featured=featured,
             kind=section.kind,
-            dropout=section.dropout if section.dropout is not None else 0.5 if featured else 0.0,
+            dropout=facts["dropout"],
             seed=seed,
         )
         self.decoder = PairDecoder(dim, section.decoder, seed=seed)
         self.projection = ProjectionHead(dim, config.projection, seed=derive_seed(seed, "projection"))
         self.balancing = balancing(config)
         # The balanced graph depends on the weights of an earlier step, so a resumed run must find it as it was.
-        uses = {config.first_view, config.second_view} & {"eba", "eba-add", "eba-drop"}
+        views = {config.first_view, config.second_view}
+        uses = views & {"eba", "eba-add", "eba-drop"}
         room = facts["nodes"] * config.balancing.most_added if uses else 0
         self.register_buffer("added", torch.full((room, 2), -1, dtype=torch.int32))
         self.register_buffer("drop_shares", torch.zeros(facts["edges"] if uses else 0))
+        mixed = facts["nodes"] if "grade" in views else 0
+        self.register_buffer("partners", torch.full((mixed,), -1, dtype=torch.int32))
+        self.register_buffer("shares", torch.zeros(mixed))
+        self.register_buffer("likeness", torch.zeros(facts["edges"] if mixed else 0))
         self.register_buffer("balanced", torch.zeros((), dtype=torch.bool))
 
     def codes(self, graph: GraphTensors) -> NodeCodes:
@@ -77,14 +85,15 @@ class CoEBAModel(TrainableModel):
             for number, (name, kind) in enumerate(zip(("first", "second"), kinds)):
                 adjacency = graph.adjacency
                 if kind != "none":
-                    adjacency = normalised_adjacency(self.view_edges(graph, kind, batch["coins"][number]), graph.n)
+                    edges = self.view_edges(graph, kind, batch["coins"][number], int(batch["draws"][number]))
+                    adjacency = normalised_adjacency(edges, graph.n)
                 kept = batch["kept_columns"][number] if "kept_columns" in batch else None
                 seen: NodeCodes = self.encoder(adjacency, graph.features, kept)
                 encoded[name] = self.projection(seen.vectors[batch["candidates"]])
         return encoded
 
-    def view_edges(self, graph: GraphTensors, kind: ViewKind, coins: Tensor) -> Tensor:
-        """(k, 2) edges of one view."""
+    def view_edges(self, graph: GraphTensors, kind: ViewKind, coins: Tensor, draw: int) -> Tensor:
+        """(k, 2) edges of one view; `draw` is the seed of what the coins (m,) cannot decide."""
         edges, drop = graph.edges, self.config.edge_drop
         if kind == "none":
             return edges
@@ -92,6 +101,11 @@ class CoEBAModel(TrainableModel):
             return drop_edges(edges, degree_drop_shares(edges, graph.n, drop), coins, n=graph.n)
         if kind == "drop" or not self.balanced:
             return drop_edges(edges, drop, coins, n=graph.n)
+        if kind == "grade":
+            generator = torch_rng(draw, "mixed neighbours", device=edges.device)
+            partners = Partners(self.partners.long(), self.shares, self.likeness)
+            tail = self.config.balancing.tail
+            return mix_neighbours(edges, partners, n=graph.n, tail=tail, drop=drop, generator=generator)
         if kind != "eba-add":
             low, _ = self.balancing.bounds(graph.edges, graph.n)
             edges = drop_edges(edges, self.drop_shares, coins, n=graph.n, floor=low)
@@ -150,17 +164,25 @@ class CoEBAModel(TrainableModel):
     def _balance(self, graph: GraphTensors, step: int) -> None:
         """Renews the balanced graph from the embeddings as they are, where it is due."""
         section = self.config.balancing
-        if not len(self.drop_shares) or step < section.warmup or (step - section.warmup) % section.refresh:
+        uses = len(self.drop_shares) or len(self.partners)
+        if not uses or step < section.warmup or (step - section.warmup) % section.refresh:
             return
         training = self.training
         self.eval()
         vectors = self.codes(graph).vectors
         self.train(training)
         generator = torch_rng(self.config.seed, "balancing", step, device=vectors.device)
-        found = self.balancing(graph.edges, vectors, alone=graph.features is not None, generator=generator)
-        self.added.fill_(-1)
-        self.added[: len(found.added)] = found.added.int()
-        self.drop_shares.copy_(found.drop_shares)
+        alone = graph.features is not None
+        if len(self.drop_shares):
+            found = self.balancing(graph.edges, vectors, alone=alone, generator=generator)
+            self.added.fill_(-1)
+            self.added[: len(found.added)] = found.added.int()
+            self.drop_shares.copy_(found.drop_shares)
+        if len(self.partners):
+            drawn = draw_partners(graph.edges, vectors, tail=section.tail, alone=alone, generator=generator)
+            self.partners.copy_(drawn.of.int())
+            self.shares.copy_(drawn.shares)
+            self.likeness.copy_(drawn.likeness)
         self.balanced.fill_(True)
 
 

@@ -16,23 +16,26 @@ import torch
 from kontrast.contract import Card, Embeddings, Figure, Measurement, System
 from kontrast.data.graphs import Fold, Graph, canonical, contains, divide_edges, pair_keys, read_graph, sample_non_edges
 from kontrast.data.splits import Splits
-from kontrast.errors import ConfigError, DataError
+from kontrast.errors import CheckpointError, ConfigError, DataError
+from kontrast.evaluation.calibration import PlattScaling, fit_platt
 from kontrast.evaluation.detection import link_metrics
 from kontrast.evaluation.leaks import LeakReport, check_leaks
+from kontrast.files import read_json, write_json
 from kontrast.randomness import numpy_rng
+from kontrast.systems.coeba.answers import HARD, negatives_table, recommend, write_negatives
+from kontrast.systems.coeba.balanced import balanced_graph, write_balanced
 from kontrast.systems.coeba.config import CoEBAConfig
 from kontrast.systems.coeba.example import write_example_graph
 from kontrast.systems.coeba.figures import graph_figures
 from kontrast.systems.coeba.heuristics import Heuristics, hard_negatives
 from kontrast.systems.coeba.measuring import KS, link_measurement
-from kontrast.systems.coeba.model import CoEBAModel, inside
-from kontrast.systems.coeba.questions import is_question, read_question
-from kontrast.systems.coeba.stored import StoredGraph
+from kontrast.systems.coeba.model import CoEBAModel, balancing, inside
+from kontrast.systems.coeba.questions import is_question, read_held_out, read_question
+from kontrast.systems.coeba.stored import MEND, StoredGraph
 from kontrast.systems.coeba.views import GraphTensors, LinkBatches, LinkData, Nodes
-from kontrast.training import OptimiserConfig, Stage
+from kontrast.training import Stage
 from kontrast.training.batches import to_device
 
-_BLOCK = 1 << 24
 _PAIRS = 1 << 18
 LARGE = 10_000
 
@@ -73,6 +76,7 @@ class CoEBA(System[CoEBAConfig, LinkData]):
     )
     Config = CoEBAConfig
     model_: CoEBAModel
+    platt_: PlattScaling | None = None
     smoke: ClassVar[dict[str, Any]] = {
         "epochs": 4,
         "anchors": 64,
@@ -80,7 +84,10 @@ class CoEBA(System[CoEBAConfig, LinkData]):
         "encoder": {"hidden": 32, "dim": 16},
         "balancing": {"warmup": 10, "refresh": 10},
     }
-    answer_options: ClassVar[tuple[str, ...]] = ("top_k",)
+    answer_options: ClassVar[tuple[str, ...]] = ("ask", "top_k", "probabilities", "hard_negatives")
+    answer_files: ClassVar[dict[str, str]] = {
+        "": "a folder: of ask=augment the balanced graph and its degrees, of ask=negatives HeaRT's files"
+    }
 
     # ---- data ----------------------------------------------------------------------------------------------------
 
@@ -88,9 +95,14 @@ class CoEBA(System[CoEBAConfig, LinkData]):
         """A graph; for prediction of a fitted system also a table of pairs to score or of nodes to find edges for.
 
         A graph given for prediction is taken at its word: the encoder sees all its edges, and none is recommended.
+        Where hard negatives are asked for, rows are the edges that training did not learn from.
         """
-        if purpose == "predict" and hasattr(self, "stored_") and is_question(path):
-            return read_question(path, self.stored_)
+        ask = self.config.ask
+        if purpose == "predict" and hasattr(self, "stored_"):
+            if ask == "negatives":
+                return read_held_out(path, self.stored_)
+            if ask == "links" and is_question(path):
+                return read_question(path, self.stored_)
         graph = read_graph(path)
         if purpose == "predict":
             return LinkData(graph, graph.edges, "node", np.arange(graph.n), known=graph.edges)
@@ -169,11 +181,17 @@ class CoEBA(System[CoEBAConfig, LinkData]):
     def learn_facts(self, train: LinkData) -> dict[str, Any]:
         if train.kind != "edge":
             raise DataError(f"holds questions about {train.kind}s, not edges to learn from", file=train.graph.path)
-        features = train.graph.features
+        graph, section, given = train.graph, self.config.encoder, self.config.optimiser.learning_rate
+        featured = graph.features is not None
+        factor = 1.0 if featured else 10.0 if graph.n <= LARGE else 2.0
         return {
-            "nodes": train.graph.n,
+            "nodes": graph.n,
             "edges": len(train.context),
-            "features": None if features is None else int(features.shape[1]),
+            "features": int(graph.features.shape[1]) if graph.features is not None else None,
+            "hidden": section.hidden if section.hidden is not None else 256 if featured else 128,
+            "dim": section.dim if section.dim is not None else 128 if featured else 64,
+            "dropout": section.dropout if section.dropout is not None else 0.5 if featured else 0.0,
+            "learning_rate": given * factor if self.config.scale_rate else given,
         }
 
     def build(self, facts: dict[str, Any]) -> CoEBAModel:
@@ -196,20 +214,13 @@ class CoEBA(System[CoEBAConfig, LinkData]):
             model=self.model_,
             batches=batches,
             epochs=config.epochs,
-            optimiser=self._optimiser(train),
+            optimiser=config.optimiser.changed(learning_rate=self.facts_["learning_rate"]),
             seed=config.seed,
             weights=weights,
             validate=validate,
             monitor="auroc+ap" if validate is not None else None,
             mode="max",
         )
-
-    def _optimiser(self, train: LinkData) -> OptimiserConfig:
-        given = self.config.optimiser
-        if not self.config.scale_rate:
-            return given
-        factor = (2.0 if train.graph.features is None else 1.0) * (0.2 if train.graph.n > LARGE else 1.0)
-        return given.changed(learning_rate=given.learning_rate * factor)
 
     def _validate(self, valid: LinkData) -> Mapping[str, float]:
         vectors = self.vectors(valid)
@@ -221,6 +232,10 @@ class CoEBA(System[CoEBAConfig, LinkData]):
         known = canonical(np.concatenate(parts), train.graph.n)
         graph = replace(train.graph, edges=known, folds=(), path=None, dropped={})
         self.stored_ = StoredGraph(graph, train.context)
+        self.platt_ = None
+        if valid is not None and len(valid) and len(valid.negatives):
+            scores = self.scores(valid, np.concatenate([valid.rows, valid.negatives]))
+            self.platt_ = fit_platt(scores, np.repeat([1, 0], [len(valid), len(valid.negatives)]))
 
     # ---- use -----------------------------------------------------------------------------------------------------
 
@@ -268,41 +283,44 @@ class CoEBA(System[CoEBAConfig, LinkData]):
 
     @torch.no_grad()
     def predict(self, data: LinkData) -> pd.DataFrame:
-        """Scores of pairs, or of nodes the `top_k` new neighbours with the highest scores.
+        """The answer to the option `ask`.
 
-        Of pairs: source, target, score. Of nodes: id, rank, neighbour, score; edges that are known do not come again.
+        links: of pairs source, target, score; of nodes the `top_k` new neighbours as id, rank, neighbour, score; edges
+        that are known do not come again. With `probabilities` also probability. augment: the edges of the balanced
+        graph, see `BalancedGraph.to_frame`. negatives: hard negatives of held-out edges, see `negatives_table`.
+
+        Raises:
+            ConfigError: if probabilities are asked for and there was no validation part.
+            DataError: if hard negatives cannot be made.
         """
         self.check_fitted()
-        vectors, ids = self.vectors(data), np.asarray(data.graph.ids, dtype=object)
-        if data.kind != "node":
-            ends = ids[data.rows]
+        config = self.config
+        if config.ask == "negatives":
+            return negatives_table(data, config.hard_negatives or HARD, config.split_seed)
+        vectors = self.vectors(data)
+        if config.ask == "augment":
+            return balanced_graph(config, data, vectors).to_frame(vectors, data.graph.ids)
+        if data.kind == "node":
+            frame = recommend(data, vectors, self.model_.decoder, config.top_k)
+        else:
+            ends = np.asarray(data.graph.ids, dtype=object)[data.rows]
             scores = self._scores(vectors, data.rows)
-            return pd.DataFrame({"source": ends[:, 0], "target": ends[:, 1], "score": scores})
-        nodes = torch.from_numpy(vectors)
-        count = min(self.config.top_k, data.graph.n - 1)
-        known = np.concatenate([data.known, data.context])
-        both = np.concatenate([known, known[:, ::-1]])
-        both = both[np.argsort(both[:, 0], kind="stable")]
-        parts: list[tuple[Any, Any, Any]] = []
-        for block in np.split(data.rows, range(size := max(1, _BLOCK // len(nodes)), len(data.rows), size)):
-            logits = self.model_.decoder.against(nodes[block], nodes)
-            low, high = np.searchsorted(both[:, 0], block), np.searchsorted(both[:, 0], block, "right")
-            for row, (node, start, end) in enumerate(zip(block, low, high)):
-                logits[row, torch.from_numpy(both[start:end, 1])] = -torch.inf
-                logits[row, int(node)] = -torch.inf
-            best = logits.topk(count, dim=1)
-            parts.append((np.repeat(block, count), best.indices.numpy().ravel(), best.values.numpy().ravel()))
-        asked, found, score = (np.concatenate(column) for column in zip(*parts))
-        frame = pd.DataFrame(
-            {
-                "id": ids[asked],
-                "rank": np.tile(np.arange(1, count + 1), len(data.rows)),
-                "neighbour": ids[found],
-                "score": score,
-            }
-        )
-        finite: pd.DataFrame = frame[np.isfinite(frame["score"])]
-        return finite.reset_index(drop=True)
+            frame = pd.DataFrame({"source": ends[:, 0], "target": ends[:, 1], "score": scores})
+        if config.probabilities:
+            if self.platt_ is None:
+                mend = "train with a validation part, or leave the option out"
+                raise ConfigError(f"option 'probabilities': the model had no validation edges to fit them on; {mend}.")
+            frame["probability"] = self.platt_.probabilities(frame["score"].to_numpy())
+        return frame
+
+    def write_answers(self, answers: pd.DataFrame, data: LinkData, path: Path) -> None:
+        if self.config.ask == "links":
+            raise ConfigError("option 'ask': links are written as a table; give a .parquet, .csv or .jsonl file.")
+        if self.config.ask == "negatives":
+            write_negatives(answers, data, path, self.config.split_seed)
+        else:
+            low, _ = balancing(self.config).bounds(torch.from_numpy(data.context), data.graph.n)
+            write_balanced(answers, data, path, low)
 
     # ---- measuring -----------------------------------------------------------------------------------------------
 
@@ -314,7 +332,7 @@ class CoEBA(System[CoEBAConfig, LinkData]):
         """
         self.check_fitted()
         data = self.held_out(data)
-        metrics, beaten = link_measurement(partial(self._scores, self.vectors(data)), data)
+        metrics, beaten = link_measurement(partial(self._scores, self.vectors(data)), data, self.platt_)
         return Measurement(metrics, beaten, data.names())
 
     def held_out(self, data: LinkData) -> LinkData:
@@ -365,9 +383,16 @@ class CoEBA(System[CoEBAConfig, LinkData]):
     def save_extra(self, folder: Path) -> None:
         """The graph, with which `predict` answers questions about its nodes."""
         self.stored_.save(folder / "graph")
+        if self.platt_ is not None:
+            write_json(folder / "calibration.json", self.platt_.to_dict())
 
     def load_extra(self, folder: Path) -> None:
         self.stored_ = StoredGraph.load(folder / "graph")
+        path = folder / "calibration.json"
+        try:
+            self.platt_ = PlattScaling.from_dict(read_json(path)) if path.is_file() else None
+        except ValueError as error:
+            raise CheckpointError(f"is damaged ({error})", file=path, mend=MEND) from None
 
 
 def _named(graph: Graph, pairs: Nodes) -> list[tuple[str, str]]:

@@ -193,6 +193,7 @@ class LinkBatches:
         tensors["coins"] = torch.from_numpy(rng.random((2, m), dtype=np.float32))
         if self.columns:
             tensors["kept_columns"] = torch.from_numpy(rng.random((2, self.columns)) >= config.feature_mask)
+        tensors["draws"] = torch.from_numpy(rng.integers(2**31, size=2))
         return tensors
 
     def _neighbours(self, anchors: Nodes, rng: np.random.Generator) -> tuple[Nodes, Nodes]:
