@@ -2,20 +2,27 @@
 
     python benchmarks/loss_engine.py                       # CLIP-symmetric and SupCon at 1,024, 8,192 and 16,384 rows
     python benchmarks/loss_engine.py --sizes 131072        # one step is minutes on two cores
+    python benchmarks/loss_engine.py --device cuda --dim 512 --sizes 8192 32768 131072 262144
     python benchmarks/loss_engine.py --busy                # while another process keeps one core busy
     python benchmarks/loss_engine.py --quick --json out.json
 
 Every competitor computes the same loss of the same rows, forward and backward, and its value is compared with the dense
-one. Repetitions are interleaved and the medians compared, so that a noisy machine is noisy for all. "floor" is the time
-of the matrix products alone that a method with O((n + m) d) memory needs, at the same shapes: the logits twice, and one
-product for each gradient; half of that for a symmetric matrix. Memory is the peak of the process's resident memory
-above the inputs, sampled in a run of its own.
+one, or with the first that was not skipped. Repetitions are interleaved and the medians compared, so that a noisy
+machine is noisy for all. "floor" is the time of the matrix products alone that a method with O((n + m) d) memory needs,
+at the same shapes: the logits twice, and one product for each gradient; half of that for a symmetric matrix. Memory is
+the peak above the inputs in a run of its own: the process's resident memory, or what torch allocated on the GPU. On a
+GPU time is that between two events on its stream, and the products of the floor are cuBLAS's. A competitor that would
+need more than the memory limit is skipped.
+
+"Inf-CL tiles" is the published algorithm (arXiv 2410.17243) in plain torch: each direction streams over tiles, with one
+log-sum-exp per row kept for the backward pass.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import multiprocessing
 import os
 import platform
@@ -26,15 +33,19 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from kontrast.losses import clip_loss, supcon
+from kontrast.ops import engine_settings
+from kontrast.ops.triton_tiles import missing
 
 TEMPERATURE = 0.07
 MIB = 2**20
+INF_CL_TILE = {"cpu": 1024, "cuda": 8192}
 Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -77,8 +88,69 @@ def dense_supcon(a: Tensor, _: Tensor, labels: Tensor) -> Tensor:
     return (-log_p.sum(1) / positive.sum(1)).mean()
 
 
-def clip_methods() -> list[Method]:
-    methods = [Method("dense torch", dense_clip, lambda n: 7 * 4 * n * n)]
+class _InfCL(torch.autograd.Function):
+    """Mean of −s(i, i) + log Σⱼ exp s(i, j) over rows, tile by tile."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor) -> Tensor:
+        side = INF_CL_TILE[q.device.type]
+        log = torch.cat([
+            functools.reduce(torch.logaddexp, [torch.logsumexp(x @ y.t(), 1) for y in k.split(side)])
+            for x in q.split(side)
+        ])  # fmt: skip
+        ctx.save_for_backward(q, k, log)
+        return (log - (q * k).sum(1)).mean()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        q, k, log = ctx.saved_tensors
+        side = INF_CL_TILE[q.device.type]
+        dq, dk = -k, -q  # of the positive logits
+        for i in range(0, len(q), side):
+            x = q[i : i + side]
+            for j in range(0, len(k), side):
+                y = k[j : j + side]
+                p = (x @ y.t()).sub_(log[i : i + side, None]).exp_()
+                dq[i : i + side] += p @ y
+                dk[j : j + side] += p.t() @ x
+        return dq.mul_(grad / len(q)), dk.mul_(grad / len(q))
+
+
+def inf_cl(a: Tensor, b: Tensor, _: Tensor) -> Tensor:
+    a, b = F.normalize(a), F.normalize(b)
+    scaled_a, scaled_b = a / TEMPERATURE, b / TEMPERATURE
+    return (_InfCL.apply(scaled_a, b) + _InfCL.apply(scaled_b, a)) / 2  # type: ignore[no-untyped-call]
+
+
+def engine_methods(objective: Callable[..., Tensor], symmetric: bool, device: str) -> list[Method]:
+    """The engine with each kind of products; on a GPU float32 logits on tensor cores, too."""
+
+    def method(name: str, products: str, float32: str) -> Method:
+        def step(a: Tensor, b: Tensor, labels: Tensor) -> Tensor:
+            with engine_settings(float32=float32):  # type: ignore[arg-type]
+                other = labels if symmetric else b
+                return objective(a, other, temperature=TEMPERATURE, products=products)
+
+        return Method(f"kontrast {name}", step, lambda n: 10 * 4 * n * 256)
+
+    kinds = [("fp32", "fp32", "ieee"), ("bf16", "bf16", "ieee")]
+    if device == "cuda":
+        kinds[1:1] = [("fp32 by tf32x3", "fp32", "tf32x3")]
+    return [method(*kind) for kind in kinds]
+
+
+def clip_methods(device: str, libraries: bool) -> list[Method]:
+    tile = INF_CL_TILE[device]
+    return [
+        Method("dense torch", dense_clip, lambda n: 7 * 4 * n * n),
+        *(clip_of_libraries() if libraries else []),
+        Method("Inf-CL tiles", inf_cl, lambda n: 10 * 4 * n * 256 + 3 * 4 * min(n, tile) ** 2),
+        *engine_methods(clip_loss, False, device),
+    ]
+
+
+def clip_of_libraries() -> list[Method]:
+    methods: list[Method] = []
     try:
         from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
@@ -107,18 +179,19 @@ def clip_methods() -> list[Method]:
         methods.append(Method("pytorch-metric-learning NTXent", both, lambda n: 2 * 17.0 * n**3))
     except ImportError:
         print("pytorch-metric-learning is not installed: left out", file=sys.stderr)
-    return methods + [
-        Method(
-            f"kontrast {products}",
-            lambda a, b, _, products=products: clip_loss(a, b, temperature=TEMPERATURE, products=products),
-            lambda n: 10 * 4 * n * 256,
-        )
-        for products in ("fp32", "bf16")
+    return methods
+
+
+def supcon_methods(device: str, libraries: bool) -> list[Method]:
+    return [
+        Method("dense torch", dense_supcon, lambda n: 8 * 4 * n * n),
+        *(supcon_of_libraries() if libraries else []),
+        *engine_methods(supcon, True, device),
     ]
 
 
-def supcon_methods() -> list[Method]:
-    methods = [Method("dense torch", dense_supcon, lambda n: 8 * 4 * n * n)]
+def supcon_of_libraries() -> list[Method]:
+    methods: list[Method] = []
     try:
         from pytorch_metric_learning.losses import SupConLoss
 
@@ -128,14 +201,7 @@ def supcon_methods() -> list[Method]:
         )
     except ImportError:
         print("pytorch-metric-learning is not installed: left out", file=sys.stderr)
-    return methods + [
-        Method(
-            f"kontrast {products}",
-            lambda a, _, labels, products=products: supcon(a, labels, temperature=TEMPERATURE, products=products),
-            lambda n: 10 * 4 * n * 256,
-        )
-        for products in ("fp32", "bf16")
-    ]
+    return methods
 
 
 def floor_seconds(n: int, d: int, dtype: torch.dtype, device: str, *, symmetric: bool) -> float:
@@ -143,7 +209,7 @@ def floor_seconds(n: int, d: int, dtype: torch.dtype, device: str, *, symmetric:
 
     Of a large matrix a part is timed and the time scaled up; products of blocks are what any such method is made of.
     """
-    block, width = min(n, 1024), min(n, 4096)
+    block, width = (min(n, 1024), min(n, 4096)) if device == "cpu" else (min(n, 8192),) * 2
     q = torch.randn(block, d, device=device).to(dtype)
     k = torch.randn(width, d, device=device).to(dtype)
     s = torch.empty(block, width, dtype=dtype, device=device)
@@ -151,27 +217,47 @@ def floor_seconds(n: int, d: int, dtype: torch.dtype, device: str, *, symmetric:
     blocks = n / block * (n / width)
     spent = []
     for _ in range(max(3, min(int(blocks), 40))):
-        start = time.perf_counter()
-        torch.mm(q, k.t(), out=s)
-        torch.mm(q, k.t(), out=s)
-        torch.mm(s, k, out=dq)
-        torch.mm(s.t(), q, out=dk)
-        if device != "cpu":
-            torch.cuda.synchronize()
-        spent.append(time.perf_counter() - start)
+        with Clock(device) as clock:
+            torch.mm(q, k.t(), out=s)
+            torch.mm(q, k.t(), out=s)
+            torch.mm(s, k, out=dq)
+            torch.mm(s.t(), q, out=dk)
+        spent.append(clock.seconds)
     return statistics.median(spent) * blocks * (0.5 if symmetric else 1.0)
+
+
+class Clock:
+    """Seconds spent inside: by the wall, or on a GPU between two events of its stream, after all that was before."""
+
+    def __init__(self, device: str) -> None:
+        self.cuda = device == "cuda"
+        self.seconds = 0.0
+
+    def __enter__(self) -> Clock:
+        if self.cuda:
+            self.events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+            torch.cuda.synchronize()
+            self.events[0].record()
+        self.start = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.cuda:
+            self.events[1].record()
+            torch.cuda.synchronize()
+            self.seconds = self.events[0].elapsed_time(self.events[1]) / 1000
+        else:
+            self.seconds = time.perf_counter() - self.start
 
 
 def one_step(method: Method, inputs: tuple[Tensor, Tensor, Tensor]) -> tuple[float, float]:
     """Seconds and value of one forward and backward pass."""
     for x in inputs[:2]:
         x.grad = None
-    start = time.perf_counter()
-    loss = method.step(*inputs)
-    loss.backward()
-    if inputs[0].is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - start, loss.item()
+    with Clock(inputs[0].device.type) as clock:
+        loss = method.step(*inputs)
+        loss.backward()
+    return clock.seconds, loss.item()
 
 
 def resident() -> int:
@@ -179,17 +265,17 @@ def resident() -> int:
         return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def peak_bytes(method: Method, inputs: tuple[Tensor, Tensor, Tensor]) -> float | None:
-    """Peak memory of one step above what was there before, gradients of the inputs included."""
+def first_step(method: Method, inputs: tuple[Tensor, Tensor, Tensor]) -> tuple[float | None, float, float]:
+    """Peak memory of one step above what was there before, gradients of the inputs included; its seconds and value."""
+    for x in inputs[:2]:
+        x.grad = None
     if inputs[0].is_cuda:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        one_step(method, inputs)
-        return torch.cuda.max_memory_allocated() - before
+        step = one_step(method, inputs)
+        return torch.cuda.max_memory_allocated() - before, *step
     if not Path("/proc/self/statm").exists():
-        return None
-    for x in inputs[:2]:
-        x.grad = None
+        return None, *one_step(method, inputs)
     ctypes.CDLL(None).malloc_trim(0)
     before, top, stop = resident(), [0], threading.Event()
 
@@ -199,13 +285,23 @@ def peak_bytes(method: Method, inputs: tuple[Tensor, Tensor, Tensor]) -> float |
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    one_step(method, inputs)
+    step = one_step(method, inputs)
     stop.set()
     watcher.join()
-    return max(top[0], resident()) - before
+    return max(top[0], resident()) - before, *step
 
 
-def measure(objective: str, n: int, d: int, repeats: int, device: str, memory_limit: float) -> list[Row]:
+def measure(
+    objective: str,
+    n: int,
+    d: int,
+    repeats: int,
+    device: str,
+    memory_limit: float,
+    libraries: bool = True,
+    methods_like: tuple[str, ...] = ("",),
+) -> list[Row]:
+    """All competitors whose name contains one of `methods_like`, other libraries' too or not, at one size."""
     generator = torch.Generator().manual_seed(n)
     a = torch.randn(n, d, generator=generator)
     b = a + torch.randn(n, d, generator=generator)
@@ -216,20 +312,25 @@ def measure(objective: str, n: int, d: int, repeats: int, device: str, memory_li
     symmetric = objective == "supcon"
     rows: list[Row] = []
     methods: list[tuple[Method, Row]] = []
-    for method in supcon_methods() if symmetric else clip_methods():
+    times: dict[str, list[float]] = {}
+    values: dict[str, float] = {}
+    for method in (supcon_methods if symmetric else clip_methods)(device, libraries):
+        if not any(part in method.name for part in methods_like):
+            continue
         row = Row(objective, n, method.name)
         rows.append(row)
         if (need := method.bytes_needed(n)) > memory_limit:
             row.note = f"skipped: needs about {need / 2**30:.1f} GiB"
             continue
         methods.append((method, row))
-        peak = peak_bytes(method, inputs)
+        if device == "cuda":
+            one_step(method, inputs)  # kernels are built and loaded outside the clock
+        peak, seconds, values[method.name] = first_step(method, inputs)
         row.peak_mib = None if peak is None else peak / MIB
-    times: dict[str, list[float]] = {method.name: [] for method, _ in methods}
+        times[method.name] = [seconds] if repeats == 1 else []  # one step of minutes tells both
     floors: dict[str, list[float]] = {"fp32": [], "bf16": []}
-    values: dict[str, float] = {}
     for _ in range(repeats):
-        for method, _row in methods:
+        for method, _row in methods if repeats > 1 else []:
             seconds, values[method.name] = one_step(method, inputs)
             times[method.name].append(seconds)
         for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
@@ -240,8 +341,7 @@ def measure(objective: str, n: int, d: int, repeats: int, device: str, memory_li
         row.times_dense = None if dense is None else dense / row.seconds
         if method.name.startswith("kontrast"):
             row.times_floor = row.seconds / statistics.median(floors[method.name.split()[1]])
-        if dense is not None:
-            row.relative_error = abs(values[method.name] / values["dense torch"] - 1)
+        row.relative_error = abs(values[method.name] / next(iter(values.values())) - 1)
     rows += [Row(objective, n, f"floor {name}", statistics.median(spent)) for name, spent in floors.items()]
     return rows
 
@@ -273,17 +373,25 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[1024, 8192, 16384], help="rows of a batch")
     parser.add_argument("--objectives", nargs="+", choices=["clip", "supcon"], default=["clip", "supcon"])
     parser.add_argument("--dim", type=int, default=256, help="width of a row")
+    parser.add_argument("--methods", nargs="+", default=[""], help="parts of names: only these competitors")
     parser.add_argument("--repeats", type=int, help="by default 15 up to 2,048 rows, 5 up to 16,384, 1 above")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads, of torch and of the engine")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--busy", action="store_true", help="keep one core busy with another process")
-    parser.add_argument("--memory", type=float, default=16.0, help="GiB; a competitor that needs more is skipped")
+    parser.add_argument(
+        "--memory", type=float, help="GiB; a competitor that needs more is skipped (16, or what is free on the GPU)"
+    )
+    parser.add_argument("--path", choices=["auto", "tiled", "triton"], default="auto", help="the engine's path")
     parser.add_argument("--quick", action="store_true", help="small sizes, for continuous integration")
     parser.add_argument("--json", type=Path, help="write the rows here, too")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no GPU")
     torch.set_num_threads(options.threads)
+    if options.memory is None:
+        options.memory = 16.0 if options.device == "cpu" else 0.9 * torch.cuda.mem_get_info()[0] / 2**30
+    if options.device == "cuda" and (reason := missing()):
+        print(f"the engine runs without kernels: {reason}", file=sys.stderr)
     sizes = [256, 1024] if options.quick else options.sizes
     stop = multiprocessing.Event()
     busy = multiprocessing.Process(target=spin, args=(stop,), daemon=True) if options.busy else None
@@ -294,12 +402,18 @@ def main() -> None:
         for objective in options.objectives:
             for n in sizes:
                 repeats = options.repeats or (15 if n <= 2048 else 5 if n <= 16384 else 1)
-                rows += measure(objective, n, options.dim, repeats, options.device, options.memory * 2**30)
+                with engine_settings(path=options.path):
+                    limit = options.memory * 2**30
+                    rows += measure(
+                        objective, n, options.dim, repeats, options.device, limit, methods_like=tuple(options.methods)
+                    )
     finally:
         stop.set()
         if busy:
             busy.join()
-    machine = f"{platform.processor() or platform.machine()}, {options.threads} threads, torch {torch.__version__}"
+    processor = f"{platform.processor() or platform.machine()}, {options.threads} threads"
+    name = torch.cuda.get_device_name() if options.device == "cuda" else processor
+    machine = f"{name}, torch {torch.__version__}"
     busy_text = ", one core kept busy by another process" if options.busy else ""
     print(f"d = {options.dim}, T = {TEMPERATURE}, forward + backward, medians; {options.device}: {machine}{busy_text}")
     print()

@@ -15,6 +15,19 @@ import torch
 
 HERE = Path(__file__).parent
 torch.set_num_threads(1)
+HAS_GPU = torch.cuda.is_available()
+if not HAS_GPU:
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what this machine has nothing to run on."""
+    if item.get_closest_marker("gpu") and not HAS_GPU:
+        pytest.skip("needs a CUDA GPU")
+    if item.get_closest_marker("interpreted"):
+        if HAS_GPU:
+            pytest.skip("Triton kernels run on the GPU here, not in the interpreter")
+        pytest.importorskip("triton", reason="Triton is not installed")
 
 
 @pytest.fixture(scope="session")

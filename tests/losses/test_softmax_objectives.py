@@ -60,16 +60,17 @@ NAMES = (
 )  # fmt: skip
 
 
-def make(name: str, draw: Any, d: int | None = None, sizes: tuple[int, int] = (1, 9)) -> Case:
+def make(name: str, draw: Any, d: int | None = None, sizes: tuple[int, int] = (1, 9), device: str = "cpu") -> Case:
+    """A drawn case; the device is that of its integers and weights, to which `evaluate` brings the inputs, too."""
     g = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     d = d or draw(st.integers(1, 8))
     n = draw(st.integers(*sizes))
     m = n + draw(st.integers(0, 5))
     a, b, c = rows(draw, g, n, d), rows(draw, g, n, d), rows(draw, g, m, d)
-    labels = integers(g, n, draw(st.integers(1, 5)))
-    ids = integers(g, n, 2 * n)
-    more_ids = torch.cat([ids, integers(g, m - n, 2 * n)])
-    weights = torch.rand(n, generator=g) + 0.1
+    labels = integers(g, n, draw(st.integers(1, 5))).to(device)
+    ids = integers(g, n, 2 * n).to(device)
+    more_ids = torch.cat([ids, integers(g, m - n, 2 * n).to(device)])
+    weights = (torch.rand(n, generator=g) + 0.1).to(device)
     kind, _, option = name.partition("_")
     if name == "info_nce":
         return Case([a, c], lambda a, c, t: losses.info_nce(a, c, temperature=t), twins.info_nce)
@@ -137,7 +138,7 @@ def make(name: str, draw: Any, d: int | None = None, sizes: tuple[int, int] = (1
             lambda a, b, t: twins.hard_negatives(a, b, t, beta=0.0, tau=0.2),
         )
     if kind == "multi":
-        chosen = torch.rand(n, m, generator=g) < 0.3
+        chosen = (torch.rand(n, m, generator=g) < 0.3).to(device)
         lists = [row.nonzero().flatten().tolist() for row in chosen]
         positives: Any = lists
         options, twin_options = {}, {}
@@ -148,13 +149,13 @@ def make(name: str, draw: Any, d: int | None = None, sizes: tuple[int, int] = (1
         elif option == "negatives":
             options = twin_options = {"denominator": "negatives"}
         elif option == "known":
-            extra = (torch.rand(n, m, generator=g) < 0.2) & ~chosen
+            extra = (torch.rand(n, m, generator=g) < 0.2).to(device) & ~chosen
             i, j = extra.nonzero(as_tuple=True)
             options, twin_options = {"known": Pairs(i, j)}, {"known": set(zip(i.tolist(), j.tolist()))}
         elif option == "weights":
             i, j = chosen.nonzero(as_tuple=True)
-            shuffled = torch.randperm(len(i), generator=g)
-            w = torch.rand(len(i), generator=g) + 0.1
+            shuffled = torch.randperm(len(i), generator=g).to(device)
+            w = (torch.rand(len(i), generator=g) + 0.1).to(device)
             positives = Pairs(i[shuffled], j[shuffled], w[shuffled])
             placement = draw(st.sampled_from(["in", "out"]))
             table = {(int(x), int(y)): float(z) for x, y, z in zip(i, j, w)}
@@ -165,7 +166,7 @@ def make(name: str, draw: Any, d: int | None = None, sizes: tuple[int, int] = (1
             lambda a, c, t: twins.listed(a, c, lists, t, **twin_options),
         )
     if kind == "prototypes":
-        c_labels = integers(g, m, 4)
+        c_labels = integers(g, m, 4).to(device)
         return Case(
             [a, c],
             lambda a, c, t: losses.prototype_loss(
@@ -194,25 +195,28 @@ def make(name: str, draw: Any, d: int | None = None, sizes: tuple[int, int] = (1
     )
 
 
-def evaluate(function: Callable[..., Tensor], inputs: list[Tensor], t: float, dtype: torch.dtype) -> list[Tensor]:
-    """Value, the gradients of all inputs, the gradient of the temperature, in float64."""
-    leaves = [x.detach().to(dtype, copy=True).requires_grad_() for x in inputs]
-    temperature = torch.tensor(t, dtype=torch.float32).to(dtype).requires_grad_()
+def evaluate(
+    function: Callable[..., Tensor], inputs: list[Tensor], t: float, dtype: torch.dtype, device: str
+) -> list[Tensor]:
+    """Value, the gradients of all inputs, the gradient of the temperature, in float64 on the CPU."""
+    leaves = [x.detach().to(device, dtype, copy=True).requires_grad_() for x in inputs]
+    temperature = torch.tensor(t, dtype=torch.float32).to(device, dtype).requires_grad_()
     loss = function(*leaves, temperature)
     assert loss.dtype == dtype
     loss.backward()
     grads = [torch.zeros_like(x) if x.grad is None else x.grad for x in (*leaves, temperature)]
-    return [x.detach().double() for x in (loss, *grads)]
+    return [x.detach().double().cpu() for x in (loss, *grads)]
 
 
-def compare(case: Case, t: float, tolerance: float) -> None:
+def compare(case: Case, t: float, tolerance: float, device: str = "cpu") -> None:
     """Relative error on norms; where an exact value nearly cancels, relative to a tenth of the size of what cancels.
 
     A loss below 1 is the difference of logits above it. A logit's gradient is up to 1/T per unit row, and as 1/‖x‖ of
     that reaches x through the normalisation; the temperature's is up to 1/T².
     """
-    ours = evaluate(case.ours, case.inputs, t, torch.float32)
-    twin = evaluate(case.twin, case.inputs, t, torch.float64)
+    ours = evaluate(case.ours, case.inputs, t, torch.float32, device)
+    with torch.device(device):  # twins make their tensors wherever they are
+        twin = evaluate(case.twin, case.inputs, t, torch.float64, device)
     sizes = [10.0]
     for x in case.inputs:
         if x.dim() < 2:
@@ -242,6 +246,28 @@ def test_equals_slow_twin(name: str, data: st.DataObject) -> None:
     with engine_settings(path=path, tile=tile, threads=2):
         # Float32 holds a logit of size 1/T to about 1e-7/T; from 1/T = 256 on the engine computes in float64.
         compare(case, t, 1e-5 if t != 0.01 else 2.5e-5)
+
+
+@pytest.mark.filterwarnings("ignore:none of:RuntimeWarning")
+@pytest.mark.parametrize(
+    ("path", "device"),
+    [
+        pytest.param("triton", "cpu", marks=pytest.mark.interpreted),
+        *(pytest.param(path, "cuda", marks=pytest.mark.gpu) for path in ("triton", "tiled", "dense")),
+    ],
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_slow_twin_on_every_engine(name: str, path: str, device: str) -> None:
+    # The interpreter takes its time; on a GPU as many examples as on the CPU.
+    @settings(deadline=None, max_examples=2 if device == "cpu" else 25, derandomize=True)
+    @given(data=st.data())
+    def check(data: st.DataObject) -> None:
+        case = make(name, data.draw, sizes=(7, 9) if device == "cpu" else (1, 70), device=device)
+        t = data.draw(st.sampled_from([0.05, 0.1, 1.0]))
+        with engine_settings(path=path, tile=(16, 16) if device == "cpu" else (256, 192)):  # type: ignore[arg-type]
+            compare(case, t, 1e-5, device)
+
+    check()
 
 
 @pytest.mark.filterwarnings("ignore:none of:RuntimeWarning")

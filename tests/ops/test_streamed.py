@@ -33,6 +33,13 @@ def draw_mask(draw, g: torch.Generator, n: int, m: int, *, symmetric: bool = Fal
     )
 
 
+def moved(mask: Mask, device: str) -> Mask:
+    def put(pair: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None:
+        return None if pair is None else (pair[0].to(device), pair[1].to(device))
+
+    return Mask(mask.diagonals, tuple(put(pair) for pair in mask.keys), put(mask.pairs), put(mask.within))
+
+
 def kept(mask: Mask, n: int, m: int) -> Tensor:
     """The mask again, entry by entry in Python."""
     out = torch.ones(n, m, dtype=torch.bool)
@@ -51,11 +58,16 @@ def kept(mask: Mask, n: int, m: int) -> Tensor:
 @settings(deadline=None, max_examples=150, derandomize=True)
 @given(data=st.data())
 def test_logsumexp_equals_the_plain_formula(data: st.DataObject) -> None:
-    draw = data.draw
+    path, side = data.draw(st.sampled_from(["dense", "tiled"])), data.draw(st.integers(1, 13))
+    check_logsumexp(data.draw, path, (side, side))
+
+
+def check_logsumexp(draw, path: str, tile: tuple[int, int] | None, device: str = "cpu", most: int = 12) -> None:
+    """Draws up to `most` rows and columns and a mask; the statistic and its gradients against float64."""
     g = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     symmetric = draw(st.booleans())
-    n, d = draw(st.integers(1, 12)), draw(st.integers(1, 5))
-    m = n if symmetric else draw(st.integers(1, 12))
+    n, d = draw(st.integers(1, most)), draw(st.integers(1, 5))
+    m = n if symmetric else draw(st.integers(1, most))
     dtype = draw(st.sampled_from([torch.float32, torch.float64]))
     q = torch.randn(n, d, generator=g, dtype=dtype) * draw(st.sampled_from([0.1, 1.0, 20.0]))
     k = q if symmetric else torch.randn(m, d, generator=g, dtype=dtype)
@@ -68,12 +80,16 @@ def test_logsumexp_equals_the_plain_formula(data: st.DataObject) -> None:
         out = (rows.where(rows > -math.inf, 0.0) * left).sum()
         return out if cols is None else out + (cols.where(cols > -math.inf, 0.0) * right).sum()
 
-    path, side = draw(st.sampled_from(["dense", "tiled"])), draw(st.integers(1, 13))
-    with engine_settings(path=path, tile=(side, side), threads=2):
+    with engine_settings(path=path, tile=tile, threads=2):
         x, y = q.clone().requires_grad_(), k.clone().requires_grad_()
         rows, cols = logsumexp_streamed(
-            x, None if symmetric else y, mask=mask, columns=columns, multipliers=multipliers
+            x.to(device),
+            None if symmetric else y.to(device),
+            mask=moved(mask, device),
+            columns=columns,
+            multipliers=multipliers,
         )
+        rows, cols = rows.cpu(), None if cols is None else cols.cpu()
         total(rows, cols).backward()
     a = q.double().requires_grad_()
     b = a if symmetric else k.double().requires_grad_()
@@ -96,15 +112,20 @@ def test_logsumexp_equals_the_plain_formula(data: st.DataObject) -> None:
 @settings(deadline=None, max_examples=80, derandomize=True)
 @given(data=st.data())
 def test_softplus_equals_the_plain_formula(data: st.DataObject) -> None:
-    draw = data.draw
+    path, side = data.draw(st.sampled_from(["dense", "tiled"])), data.draw(st.integers(1, 10))
+    check_softplus(data.draw, path, (side, side))
+
+
+def check_softplus(draw, path: str, tile: tuple[int, int] | None, device: str = "cpu", most: int = 9) -> None:
+    """Draws up to `most` rows and columns, a mask and an offset; the sum and its gradients against float64."""
     g = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
-    n, m, d = draw(st.integers(1, 9)), draw(st.integers(1, 9)), 3
+    n, m, d = draw(st.integers(1, most)), draw(st.integers(1, most)), 3
     q, k = torch.randn(n, d, generator=g) * 5, torch.randn(m, d, generator=g)
     offset, left = torch.randn(n, generator=g) * 10, torch.randn(n, generator=g)
     mask = draw_mask(draw, g, n, m)
-    with engine_settings(path=draw(st.sampled_from(["dense", "tiled"])), tile=(draw(st.integers(1, 10)),) * 2):
+    with engine_settings(path=path, tile=tile):
         x, y, o = (v.clone().requires_grad_() for v in (q, k, offset))
-        out = softplus_streamed(x, y, o, mask=mask)
+        out = softplus_streamed(x.to(device), y.to(device), o.to(device), mask=moved(mask, device)).cpu()
         (out * left).sum().backward()
     a, b, c = (v.double().requires_grad_() for v in (q, k, offset))
     s = a @ b.t() + c[:, None]

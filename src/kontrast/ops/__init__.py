@@ -7,7 +7,9 @@ from kontrast.ops.gather import (
     Group,
     all_gather_rows,
     gather_rows,
+    group_in_force,
     joined_mean,
+    joined_ranks,
     joined_sum,
     rank_count,
     sum_over_ranks,
@@ -19,6 +21,7 @@ from kontrast.ops.streamed import logsumexp_streamed, softplus_streamed
 
 __all__ = [
     "Combine", "Diagnostics", "EngineSettings", "Group", "Labels", "Mask", "Paired", "Pairs", "Products", "Rule",
-    "all_gather_rows", "contrast", "current_settings", "engine_settings", "gather_rows", "joined_mean", "joined_sum",
-    "logsumexp_streamed", "rank_count", "record_diagnostics", "softplus_streamed", "sum_over_ranks",
+    "all_gather_rows", "contrast", "current_settings", "engine_settings", "gather_rows", "group_in_force",
+    "joined_mean", "joined_ranks", "joined_sum", "logsumexp_streamed", "rank_count", "record_diagnostics",
+    "softplus_streamed", "sum_over_ranks",
 ]  # fmt: skip

@@ -7,16 +7,18 @@ import warnings
 from dataclasses import dataclass, replace
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
 from kontrast.ops.diagnostics import Diagnostics, note
-from kontrast.ops.gather import Group, gather_rows, joined_mean, joined_sum
+from kontrast.ops.gather import Group, gather_rows, group_in_force, joined_mean, joined_sum, rank_count
 from kontrast.ops.inputs import working_inputs
 from kontrast.ops.masks import Mask
 from kontrast.ops.positives import LabelledPositives, ListedPositives, PositiveTerms
+from kontrast.ops.ring import RingPositives, logaddexp, others_logsumexp
 from kontrast.ops.rule import Labels, Paired, Pairs, Rule
-from kontrast.ops.settings import Products
+from kontrast.ops.settings import Products, current_settings
 from kontrast.ops.streamed import logsumexp_streamed
 
 
@@ -48,7 +50,8 @@ def contrast(
         anchor_weights: (n,), non-negative weights of the anchors in the reduction.
         products: "fp32", or "bf16": matrix products of bf16-rounded rows with float32 sums, where they leave less than
             about 7e-3 of error in a logit (‖a‖‖c‖/T ≤ 3.6 √d) and there is no hardness; otherwise "fp32" all the same.
-        group: ranks whose candidates are gathered; see `kontrast.ops.gather` for the convention.
+        group: ranks whose candidates come in, all at once or on a ring (`EngineSettings.gather`); None means the group
+            in force. See `kontrast.ops.gather` for the convention.
         gather: False leaves each rank its own candidates (a queue, prototypes) and joins only the reduction.
 
     Returns:
@@ -59,6 +62,7 @@ def contrast(
         ValueError: if shapes or types do not fit, or an anchor has no positive and the rule says "error".
     """
     _check(anchors, candidates, rule, hard_negatives, log_weights, anchor_weights)
+    group = group_in_force(group)
     with torch.autocast(anchors.device.type, enabled=False):
         out_type = torch.promote_types(anchors.dtype, torch.float32)
         a, c, h = (None if x is None else x.to(out_type) for x in (anchors, candidates, hard_negatives))
@@ -72,7 +76,10 @@ def contrast(
         )
         assert a is not None
         ranks = group if gather else None
-        sides = _sides(a, c, rule, t, ranks)
+        ring = ranks if current_settings().gather == "ring" and rank_count(ranks) > 1 else None
+        if ring is not None:
+            ranks = None  # each rank's own candidates are computed as on one process, the others' are added to that
+        sides = [side.on_ring(ring) for side in _sides(a, c, rule, t, ranks, both_at_once=ring is None)]
         if h is not None:
             sides[0].hard = torch.einsum("nd,nkd->nk", a / t, h)
         if log_weights is not None:
@@ -92,6 +99,29 @@ class _Side:
     positives: PositiveTerms
     hard: Tensor | None = None
     transposed: PositiveTerms | None = None  # the same logits serve the candidates as anchors, too
+    ring: dist.ProcessGroup | None = None  # ranks on which further candidates travel
+
+    def on_ring(self, ring: dist.ProcessGroup | None) -> _Side:
+        """The side with the candidates of other ranks, too."""
+        positives = self.positives
+        if ring is not None and isinstance(positives, LabelledPositives):
+            positives = RingPositives(**vars(positives), group=ring)
+        return replace(self, positives=positives, ring=ring)
+
+    def logsumexp(
+        self, q: Tensor, k: Tensor | None, *, rows: bool = True, columns: bool = False,
+        multipliers: tuple[float, ...] = (1.0,), products: Products = "fp32",
+    ) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
+        """The side's log-sums over rows and columns of Q Kᵀ, whatever the q and k."""
+        own, turned = logsumexp_streamed(
+            q, k, mask=self.mask, rows=rows, columns=columns, multipliers=multipliers, products=products
+        )
+        if self.ring is not None and own is not None:
+            others = others_logsumexp(
+                q, q if k is None else k, self.mask.keys, self.ring, multipliers=multipliers, products=products
+            )
+            own = logaddexp(own, others)
+        return own, turned
 
     def with_log_weights(self, weights: Tensor) -> _Side:
         """A candidate's log-weight is one more coordinate, with 1 on the anchors' side."""
@@ -100,13 +130,15 @@ class _Side:
         return replace(self, q=q, k=torch.cat([k, weights[:, None]], 1))
 
 
-def _sides(a: Tensor, c: Tensor | None, rule: Rule, t: Tensor, group: Group) -> list[_Side]:
+def _sides(
+    a: Tensor, c: Tensor | None, rule: Rule, t: Tensor, group: Group, *, both_at_once: bool = True
+) -> list[_Side]:
     if rule.partition == "joint":
         assert c is not None
         return [_joint_side(a, c, rule, t, group)]
     if c is None:
         return [_self_side(a, rule, t, group)]
-    if group is None and rule.directions == "both":
+    if group is None and both_at_once and rule.directions == "both":
         forward = _cross_side(a, c, rule, t, None)
         forward.transposed = _cross_side(c, a, _turned(rule), t, None, scaled=False).positives
         return [forward]
@@ -241,7 +273,7 @@ def _reduce(
         raise ValueError(f"{skipped} of {anchors} anchors have no positive, and the rule says no_positive='error'")
     if anchors and skipped == anchors and group is None:
         text = f"none of {anchors} anchors has a positive: the loss is 0 and teaches nothing"
-        warnings.warn(text, RuntimeWarning, stacklevel=4)
+        warnings.warn(text, RuntimeWarning, stacklevel=5)
     return means[0] if len(means) == 1 else torch.stack(means).mean()
 
 
@@ -271,8 +303,8 @@ def _losses(side: _Side, rule: Rule, scale: Tensor, products: Products) -> list[
     """Per-anchor losses (n,), and for the candidates as anchors (m,) where the side serves both directions."""
     beta = rule.hardness
     multipliers = (1.0,) if not beta else (1.0 + beta, beta)
-    rows, columns = logsumexp_streamed(
-        side.q, side.k, mask=side.mask, columns=side.transposed is not None, multipliers=multipliers, products=products
+    rows, columns = side.logsumexp(
+        side.q, side.k, columns=side.transposed is not None, multipliers=multipliers, products=products
     )
     assert rows is not None
     out = [_one_direction(rows, side.hard, side.positives, rule, scale, side, turned=False)]
@@ -286,7 +318,7 @@ def _one_direction(
 ) -> tuple[Tensor, PositiveTerms]:
     if hard is not None:
         betas = (1.0,) if not rule.hardness else (1.0 + rule.hardness, rule.hardness)
-        logs = torch.stack([_logaddexp(log, torch.logsumexp(hard * beta, 1)) for log, beta in zip(logs, betas)])
+        logs = torch.stack([logaddexp(log, torch.logsumexp(hard * beta, 1)) for log, beta in zip(logs, betas)])
     negatives = logs[0]
     if rule.hardness or rule.debias:
         count = _negative_count(side, turned=turned) + (0 if hard is None else hard.shape[1])
@@ -311,8 +343,8 @@ def _pair_losses(negatives: Tensor, positives: PositiveTerms, rule: Rule) -> Ten
 def _negative_count(side: _Side, *, turned: bool) -> Tensor:
     # exp(0) summed over the negatives counts them, whatever the mask.
     k = side.q if side.k is None else side.k
-    rows, columns = logsumexp_streamed(
-        side.q.new_zeros(len(side.q), 1), k.new_zeros(len(k), 1), mask=side.mask, rows=not turned, columns=turned
+    rows, columns = side.logsumexp(
+        side.q.new_zeros(len(side.q), 1), k.new_zeros(len(k), 1), rows=not turned, columns=turned
     )
     log = columns if turned else rows
     assert log is not None
@@ -334,12 +366,6 @@ def _reweighted(logs: Tensor, count: Tensor, positives: PositiveTerms, rule: Rul
         corrected = log + left - math.log(1 - tau)
         log = torch.where((share < -1e-7) & (corrected > floor), corrected, floor)
     return torch.where(some, log, -math.inf)
-
-
-def _logaddexp(x: Tensor, y: Tensor) -> Tensor:
-    """As torch's, with gradient 0 where both are −inf."""
-    empty = (x == -math.inf) & (y == -math.inf)
-    return torch.where(empty, -math.inf, torch.logaddexp(torch.where(empty, 0.0, x), torch.where(empty, 0.0, y)))
 
 
 def _check(

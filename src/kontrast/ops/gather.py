@@ -8,14 +8,22 @@ rank's own input rows is then R times the joined one.) Ranks may hold different 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-Group: TypeAlias = "dist.ProcessGroup | Literal['world'] | None"
-"""A process group, "world" for the default one, or None for this process alone."""
+Group: TypeAlias = "dist.ProcessGroup | Literal['world', 'alone'] | None"
+"""A process group, "world" for the default one, "alone" for this process by itself, or None.
+
+To objectives, `contrast` and queues None means the group in force (`joined_ranks`): all processes of a training while
+the trainer computes its losses, else this process by itself. To the functions of this module, on which they are built,
+None is this process by itself.
+"""
 
 Combine: TypeAlias = Literal["gathered_candidates", "reduced_statistics", "mean_of_locals"]
 """How an objective's ranks combine.
@@ -24,6 +32,33 @@ Combine: TypeAlias = Literal["gathered_candidates", "reduced_statistics", "mean_
 - "reduced_statistics": ranks add up statistics of their rows (sums, moments) and compute the loss from the totals.
 - "mean_of_locals": anchors do not see other rows; local sums are divided by the joined count.
 """
+
+
+_in_force: ContextVar[dist.ProcessGroup | None] = ContextVar("kontrast_group", default=None)
+
+
+@contextmanager
+def joined_ranks(group: Group) -> Iterator[None]:
+    """Inside the ``with`` block objectives and queues without a group of their own join these ranks.
+
+    The trainer does this around the losses of a step, which every rank computes, and around nothing else: validation,
+    which one rank does alone, must not wait for the others. Example for a loop of one's own::
+
+        with joined_ranks("world"):
+            loss = clip_loss(images, texts)
+    """
+    token = _in_force.set(None if group is None or group == "alone" else _resolved(group))
+    try:
+        yield
+    finally:
+        _in_force.reset(token)
+
+
+def group_in_force(group: Group = None) -> dist.ProcessGroup | None:
+    """The process group that `group` means to an objective called now; None for this process by itself."""
+    if group is None:
+        return _in_force.get()
+    return None if group == "alone" else _resolved(group)
 
 
 def rank_count(group: Group) -> int:
@@ -50,7 +85,7 @@ def gather_rows(x: Tensor, group: Group) -> tuple[Tensor, int]:
     if group is None:
         return x, 0
     process_group = _resolved(group)
-    sizes = _sizes(len(x), process_group, x.device)
+    sizes = row_counts(len(x), process_group, x.device)
     start = sum(sizes[: dist.get_rank(process_group)])
     if x.is_floating_point():
         gathered: Tensor = _GatherRows.apply(x, sizes, process_group)  # type: ignore[no-untyped-call]
@@ -112,7 +147,7 @@ def largest_over_ranks(value: float, group: Group) -> float:
 def _resolved(group: Group) -> dist.ProcessGroup:
     if isinstance(group, str):
         if group != "world":
-            raise ValueError(f"group is a process group, 'world' or None, got {group!r}")
+            raise ValueError(f"group is a process group, 'world', 'alone' or None, got {group!r}")
         if not (dist.is_available() and dist.is_initialized()):
             raise ValueError("group='world' needs torch.distributed.init_process_group first")
         assert dist.group.WORLD is not None
@@ -121,7 +156,8 @@ def _resolved(group: Group) -> dist.ProcessGroup:
     return group
 
 
-def _sizes(size: int, group: dist.ProcessGroup, device: torch.device) -> list[int]:
+def row_counts(size: int, group: dist.ProcessGroup, device: torch.device) -> list[int]:
+    """How many rows each rank holds, in the order of the ranks; `size` is this rank's."""
     mine = torch.tensor([size], device=device)
     out = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
     dist.all_gather(out, mine, group=group)

@@ -86,31 +86,45 @@ class TilePlan:
         mask: what to leave out.
         n, m: rows and columns.
         tile: rows and columns of a tile.
+        least: the least side of a tile worth its fixed cost.
         symmetric: list only tiles on and above the diagonal (rows and columns are the same set, the mask symmetric).
+        device: where the codes and entries are needed.
     """
 
-    def __init__(self, mask: Mask, n: int, m: int, tile: tuple[int, int], *, symmetric: bool) -> None:
+    def __init__(
+        self,
+        mask: Mask,
+        n: int,
+        m: int,
+        tile: tuple[int, int],
+        *,
+        symmetric: bool,
+        least: int = 64,
+        device: torch.device | None = None,
+    ) -> None:
+        device = device or torch.device("cpu")
         self.n, self.m, self.symmetric = n, m, symmetric
         self.within = mask.within is not None
         pairs_of_keys = ([mask.within] if mask.within is not None else []) + list(mask.keys)
-        codes = [_codes(*pair) for pair in pairs_of_keys]
+        codes = [_codes(*pair, device) for pair in pairs_of_keys]
         if self.within and len(codes[0][1]):
             # What takes part is a chain of blocks along the diagonal: tiles of about a block's size leave least over.
             block = m // (int(codes[0][1].max()) + 1)
-            side = max(64, 1 << block.bit_length())
+            side = max(least, 1 << block.bit_length())
             tile = (min(tile[0], side), min(tile[1], side))
         if symmetric:
             tile = (min(tile),) * 2
         self.tile = (min(tile[0], max(n, 1)), min(tile[1], max(m, 1)))
         self.row_order: Tensor | None = None
         self.column_order: Tensor | None = None
-        rows, columns = mask.entries(n, m, torch.device("cpu"))
+        rows, columns = mask.entries(n, m, device)
         if codes:
             self.row_order = torch.argsort(codes[0][0], stable=True)
             self.column_order = self.row_order if symmetric else torch.argsort(codes[0][1], stable=True)
             codes = [(row[self.row_order], column[self.column_order]) for row, column in codes]
             rows, columns = _inverse(self.row_order)[rows], _inverse(self.column_order)[columns]
         self.codes = codes
+        self.entries = rows, columns
         self.tiles = self._list_tiles(rows, columns)
 
     def _list_tiles(self, rows: Tensor, columns: Tensor) -> list[Tile]:
@@ -154,16 +168,17 @@ def _relation(rows: tuple[int, int], columns: tuple[int, int]) -> Literal["equal
 
 
 def _ranges(codes: Tensor, size: int) -> _Ranges:
-    return [(int(part.min()), int(part.max())) for part in torch.split(codes, size)]
+    return [(int(part.min()), int(part.max())) for part in torch.split(codes.cpu(), size)]
 
 
-def _codes(rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+def _codes(rows: Tensor, columns: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """Keys as small integers: four bytes each to compare, whatever the labels were."""
-    _, codes = torch.unique(torch.cat([rows.reshape(-1), columns.reshape(-1)]).cpu(), return_inverse=True)
+    both = torch.cat([rows.reshape(-1).to(device), columns.reshape(-1).to(device)])
+    _, codes = torch.unique(both, return_inverse=True)
     return codes[: len(rows)].int(), codes[len(rows) :].int()
 
 
 def _inverse(order: Tensor) -> Tensor:
     inverse = torch.empty_like(order)
-    inverse[order] = torch.arange(len(order))
+    inverse[order] = torch.arange(len(order), device=order.device)
     return inverse

@@ -59,7 +59,7 @@ class ListedPositives:
         return _dots(_take(self.q, self.rows), _take(self.k, self.columns))
 
     def _sum(self, x: Tensor) -> Tensor:
-        return x.new_zeros(len(self.q)).index_add(0, self.rows, x)
+        return _sums(x, self.rows, len(self.q))
 
     def _mean(self, x: Tensor) -> Tensor:
         if self.each_once:
@@ -129,7 +129,7 @@ class LabelledPositives:
         # A sum over a class is a product with the class's sum: O(n d), no logits needed.
         rows, columns, sizes = self._classes
         k = self.q if self.k is None else self.k
-        sums = k.new_zeros(len(sizes), k.shape[1]).index_add(0, columns, k)
+        sums = _sums(k, columns, len(sizes))
         total = _dots(self.q, sums[rows])
         if self.own is not None:
             total = total - _dots(self.q, k[self.own : self.own + len(self.q)])
@@ -149,6 +149,14 @@ class LabelledPositives:
 def _dots(x: Tensor, y: Tensor) -> Tensor:
     """Row by row products, (n,), without an (n, d) temporary."""
     return torch.einsum("nd,nd->n", x, y)
+
+
+def _sums(x: Tensor, index: Tensor, length: int) -> Tensor:
+    """Sums of the entries of x (along dimension 0) with the same index, in a fixed order on every device."""
+    zeros = x.new_zeros(length, *x.shape[1:])
+    if x.is_cuda:  # index_add adds in the order in which threads come, this one sorts first
+        return zeros.index_put((index,), x, accumulate=True)
+    return zeros.index_add(0, index, x)
 
 
 def _take(x: Tensor, index: Tensor) -> Tensor:

@@ -7,14 +7,14 @@ an n × m memory. Statistics are sums over the entries that a `Mask` leaves in.
 - `logsumexp_streamed`: log Σⱼ exp(β Sᵢⱼ) per row and log Σᵢ exp(β Sᵢⱼ) per column.
 - `softplus_streamed`: Σⱼ log(1 + exp(Sᵢⱼ + bᵢ)) per row.
 
-Both choose the dense path themselves where n·m is small.
+Both choose the dense path themselves where n·m is small, and on a GPU Triton kernels where there is one for the mask.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -24,9 +24,13 @@ from torch.nn import functional as F
 from kontrast.ops.masks import Mask, Tile
 from kontrast.ops.settings import Products, current_settings
 from kontrast.ops.tiles import LN2, LOG2E, TiledLogits, TileJob
+from kontrast.ops.triton_tiles import TritonTiles, has_kernel, missing, runs_on
 
-# Up to this many logits the dense path is faster: below it the tiles' fixed costs outweigh the memory they save.
+# Up to this many logits the dense path is taken: below it the tiles' fixed costs outweigh the memory they save.
 DENSE_BELOW = 1 << 16
+
+# The same on a GPU, where a step's fixed costs are launches: 4096 × 4096 logits are 64 MiB. Reasoned, not measured.
+DENSE_BELOW_ON_GPU = 1 << 24
 
 # A tile's row sums and their maxima, its column sums and theirs; sums are relative to the maxima, where there are any.
 _Part: TypeAlias = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
@@ -71,10 +75,10 @@ def logsumexp_streamed(
     if symmetric:
         rows, columns = True, False
     other = q if k is None else k
-    settings = current_settings()
-    if not tiled(q, other) or not len(q) or not len(other):
+    path = path_for(q, other, mask, multipliers)
+    if path == "dense":
         return _logsumexp_dense(q, other, mask, rows, columns, multipliers)
-    job = TileJob(mask, products, settings, symmetric)
+    job = TileJob(mask, products, current_settings(), symmetric, kernels=path == "triton")
     row, column = _LogSumExp.apply(q, k, job, rows, columns, multipliers)  # type: ignore[no-untyped-call]
     return row if rows else None, column if columns else None
 
@@ -96,21 +100,36 @@ def softplus_streamed(
     mask = mask or Mask()
     _check(q, k)
     offset = q.new_zeros(len(q)) if offset is None else offset.to(q.dtype)
-    if not tiled(q, k) or not len(q) or not len(k):
+    path = path_for(q, k, mask)
+    if path == "dense":
         return _softplus_dense(q, k, offset, mask)
-    job = TileJob(mask, products, current_settings())
+    job = TileJob(mask, products, current_settings(), kernels=path == "triton")
     out: Tensor = _Softplus.apply(q, k, offset, job)  # type: ignore[no-untyped-call]
     return out
 
 
-def tiled(q: Tensor, k: Tensor) -> bool:
-    """Whether the settings in force stream the logits of q and k rather than hold them; only the CPU has tiles."""
+def path_for(
+    q: Tensor, k: Tensor, mask: Mask, multipliers: tuple[float, ...] = (1.0,)
+) -> Literal["dense", "tiled", "triton"]:
+    """How the settings in force compute the logits of q (n, d) and k (m, d) under a mask.
+
+    Raises:
+        ValueError: if the settings ask for kernels where none can run.
+    """
     path = current_settings().path
-    if q.device.type != "cpu":
-        if path == "tiled":
-            raise ValueError(f"the tiled path runs on the CPU, and the rows are on {q.device}; use path='auto'")
-        return False
-    return path == "tiled" or (path == "auto" and len(q) * len(k) > DENSE_BELOW)
+    if path == "triton" and not runs_on(q.device):
+        reason = missing() or f"the rows are on {q.device}"
+        raise ValueError(f"path='triton' cannot run here: {reason}; use path='auto'")
+    if path == "dense" or not len(q) or not len(k):
+        return "dense"
+    if path == "auto":
+        # Other accelerators may lack float64, which running sums are kept in.
+        known = {"cpu": DENSE_BELOW, "cuda": DENSE_BELOW_ON_GPU}
+        if len(q) * len(k) <= known.get(q.device.type, math.inf):
+            return "dense"
+        if q.device.type == "cpu":
+            return "tiled"
+    return "triton" if path != "tiled" and runs_on(q.device) and has_kernel(q, mask, multipliers) else "tiled"
 
 
 def _check(q: Tensor, k: Tensor | None) -> None:
@@ -134,21 +153,27 @@ class _LogSumExp(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         other = q if k is None else k
         logits = TiledLogits(q, other, job)
-        bounded = _bounded(q, other, multipliers)
+        bounded = not job.kernels and _bounded(q, other, multipliers)
         count = len(multipliers)
-        total = _Sums(count, len(q) if rows else 0, q.dtype), _Sums(count, len(other) if columns else 0, q.dtype)
+        total = _Sums(count, len(q) if rows else 0, q), _Sums(count, len(other) if columns else 0, q)
         both_roles = job.symmetric
         keep = bounded and multipliers == (1.0,) and len(q) * len(other) <= KEEP_BELOW and any(ctx.needs_input_grad[:2])
         kept: dict[tuple[int, int], Tensor] = {}
 
+        def wants_columns(tile: Tile) -> bool:
+            return columns or (both_roles and tile.r0 != tile.c0)
+
         def worker() -> Callable[[Tile], list[_Part]]:
+            if job.kernels:
+                kernels = TritonTiles(logits, job)
+                return lambda tile: kernels.logsumexp(tile, multipliers, rows=rows, columns=wants_columns(tile))
             scratch = logits.scratch()
 
             def compute(tile: Tile) -> list[_Part]:
                 s = scratch.logits(tile, q.new_empty(tile.shape) if keep else None)
                 if keep:
                     kept[tile.r0, tile.c0] = s  # which holds the exponentials in a moment
-                want_columns = columns or (both_roles and tile.r0 != tile.c0)
+                want_columns = wants_columns(tile)
                 parts = []
                 for index, beta in enumerate(multipliers):
                     last = index == count - 1
@@ -196,16 +221,28 @@ class _LogSumExp(torch.autograd.Function):
         weights = _Weights(row, row_grad, column, column_grad, multipliers, bounded=ctx.bounded)
         parts = logits.grad_parts()
 
-        def worker() -> Callable[[Tile], tuple[Tensor | None, Tensor | None]]:
+        def weigher() -> Callable[[Tile], Tensor]:
+            if job.kernels:
+                kernels = TritonTiles(logits, job)
+                return lambda tile: kernels.logsumexp_weights(tile, multipliers, weights.row, weights.column)
             scratch = logits.scratch()
 
-            def compute(tile: Tile) -> tuple[Tensor | None, Tensor | None]:
+            def weigh(tile: Tile) -> Tensor:
                 side = scratch.side(tile)
                 if ctx.kept:
                     w = weights.of_exponentials(ctx.kept[tile.r0, tile.c0], side, tile)
                 else:
                     w = weights.tile(scratch.logits(tile), side, tile)
-                return parts.products(w, tile, scratch, dq=need_q, dk=need_k and not (symmetric and tile.r0 == tile.c0))
+                return scratch.rounded(w, tile)
+
+            return weigh
+
+        def worker() -> Callable[[Tile], tuple[Tensor | None, Tensor | None]]:
+            weigh = weigher()
+
+            def compute(tile: Tile) -> tuple[Tensor | None, Tensor | None]:
+                on_diagonal = symmetric and tile.r0 == tile.c0
+                return parts.products(weigh(tile), tile, dq=need_q, dk=need_k and not on_diagonal)
 
             return compute
 
@@ -249,10 +286,10 @@ def _shifted_sums(s: Tensor, beta: float, out: Tensor, rows: bool, columns: bool
 class _Sums:
     """Running log-sum-exp: a sum in float64, relative to 2 to the power of a running maximum."""
 
-    def __init__(self, count: int, length: int, dtype: torch.dtype) -> None:
-        self._sum = torch.zeros(count, length, dtype=torch.float64)
+    def __init__(self, count: int, length: int, like: Tensor) -> None:
+        self._sum = torch.zeros(count, length, dtype=torch.float64, device=like.device)
         self._max: Tensor | None = None
-        self._dtype = dtype
+        self._dtype = like.dtype
 
     def add(self, index: int, first: int, part: Tensor | None, top: Tensor | None) -> None:
         if part is None:
@@ -293,13 +330,14 @@ class _Weights:
     ) -> None:
         self._multipliers, self._bounded = multipliers, bounded
         betas = row.new_tensor(multipliers)[:, None]
-        self._row = None if row_grad is None else self._side(row, row_grad * betas)
-        self._column = None if column_grad is None else self._side(column, column_grad * betas)
+        # (r, n) and (r, m): exp(-L) and g if bounded, log₂ of the sums and g if not.
+        self.row = None if row_grad is None else self._side(row, row_grad * betas)
+        self.column = None if column_grad is None else self._side(column, column_grad * betas)
 
     def _side(self, log: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
         # A row without entries has L = −inf; +inf makes its weights the 0 that they are.
         log = torch.where(log == -math.inf, math.inf, log)
-        return ((grad * torch.exp(-log)), grad) if self._bounded else (log * LOG2E, grad)
+        return (grad * torch.exp(-log), grad) if self._bounded else (log * LOG2E, grad.contiguous())
 
     def tile(self, s: Tensor, side: Tensor, tile: Tile) -> Tensor:
         """W of a tile; uses up `s` or `side`, whichever it returns."""
@@ -308,8 +346,8 @@ class _Weights:
     def of_exponentials(self, e: Tensor, side: Tensor, tile: Tile) -> Tensor:
         """W in `side` from exp(s), which stays as it is."""
         assert self._bounded
-        row = None if self._row is None else self._row[0][0, tile.r0 : tile.r1, None]
-        column = None if self._column is None else self._column[0][0, None, tile.c0 : tile.c1]
+        row = None if self.row is None else self.row[0][0, tile.r0 : tile.r1, None]
+        column = None if self.column is None else self.column[0][0, None, tile.c0 : tile.c1]
         if row is not None and column is not None:
             return torch.add(row, column, out=side).mul_(e)
         only = row if row is not None else column
@@ -324,8 +362,8 @@ class _Weights:
                 e = s.exp2_() if beta == 1 else s.mul_(beta).exp2_()
             else:
                 e = torch.exp2(s) if beta == 1 else torch.mul(s, beta).exp2_()
-            row = None if self._row is None else self._row[0][index, tile.r0 : tile.r1, None]
-            column = None if self._column is None else self._column[0][index, None, tile.c0 : tile.c1]
+            row = None if self.row is None else self.row[0][index, tile.r0 : tile.r1, None]
+            column = None if self.column is None else self.column[0][index, None, tile.c0 : tile.c1]
             if row is not None and column is not None:
                 e.mul_(torch.add(row, column, out=side))
             elif row is not None:
@@ -340,7 +378,7 @@ class _Weights:
         out: Tensor | None = None
         for index, beta in enumerate(self._multipliers):
             rows, columns = (slice(tile.r0, tile.r1), None), (None, slice(tile.c0, tile.c1))
-            for part, where in ((self._row, rows), (self._column, columns)):
+            for part, where in ((self.row, rows), (self.column, columns)):
                 if part is None:
                     continue
                 log, grad = (x[index][where] for x in part)
@@ -356,9 +394,12 @@ class _Softplus(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, offset: Tensor, job: TileJob) -> Tensor:
         logits = TiledLogits(q, k, job)
         shift = logits.sort_rows(offset)
-        total = torch.zeros(len(q), dtype=torch.float64)
+        total = torch.zeros(len(q), dtype=torch.float64, device=q.device)
 
         def worker() -> Callable[[Tile], Tensor]:
+            if job.kernels:
+                kernels = TritonTiles(logits, job)
+                return lambda tile: kernels.softplus(tile, shift)
             scratch = logits.scratch()
 
             def compute(tile: Tile) -> Tensor:
@@ -387,13 +428,25 @@ class _Softplus(torch.autograd.Function):
         doffset = torch.zeros_like(offset) if need_offset else None
         parts = logits.grad_parts()
 
-        def worker() -> Callable[[Tile], tuple[Tensor | None, ...]]:
+        def weigher() -> Callable[[Tile], tuple[Tensor, Tensor | None]]:
+            if ctx.job.kernels:
+                kernels = TritonTiles(logits, ctx.job)
+                return lambda tile: kernels.softplus_weights(tile, shift, grad)
             scratch = logits.scratch()
 
-            def compute(tile: Tile) -> tuple[Tensor | None, ...]:
+            def weigh(tile: Tile) -> tuple[Tensor, Tensor | None]:
                 rows = slice(tile.r0, tile.r1)
                 w = scratch.logits(tile).mul_(LN2).add_(shift[rows, None]).sigmoid_().mul_(grad[rows, None])
-                return (w.sum(1) if need_offset else None, *parts.products(w, tile, scratch, dq=need_q, dk=need_k))
+                return scratch.rounded(w, tile), w.sum(1) if need_offset else None
+
+            return weigh
+
+        def worker() -> Callable[[Tile], tuple[Tensor | None, ...]]:
+            weigh = weigher()
+
+            def compute(tile: Tile) -> tuple[Tensor | None, ...]:
+                w, sums = weigh(tile)
+                return (sums, *parts.products(w, tile, dq=need_q, dk=need_k))
 
             return compute
 

@@ -26,6 +26,7 @@ class TileJob:
     products: Products
     settings: EngineSettings
     symmetric: bool = False
+    kernels: bool = False  # whether Triton kernels compute the tiles
 
 
 class TiledLogits:
@@ -38,24 +39,45 @@ class TiledLogits:
     """
 
     def __init__(self, q: Tensor, k: Tensor, job: TileJob) -> None:
-        self.plan = TilePlan(job.mask, len(q), len(k), job.settings.tile_of(len(q), len(k)), symmetric=job.symmetric)
+        where = q.device
+        self.plan = TilePlan(
+            job.mask,
+            len(q),
+            len(k),
+            job.settings.tile_of(len(q), len(k), where.type),
+            symmetric=job.symmetric,
+            least=job.settings.least_tile(where.type),
+            device=where,
+        )
         self.threads = job.settings.worker_count()
+        # A GPU has its own parallelism, and its work belongs on the caller's stream, which other threads do not see.
+        self.inline = job.kernels or where.type != "cpu"
+        self.device = where
         self.q = _sorted(q, self.plan.row_order)
         self.k = self.q if job.symmetric else _sorted(k, self.plan.column_order)
         self.dtype = q.dtype
         self.half = job.products == "bf16" and q.dtype == torch.float32
         self.centre: Tensor | None = None
-        if self.half:
+        if self.half and job.kernels:
+            self.q_half = self.q.bfloat16()  # the kernels' logits are float32: they need no centre
+            self.k_half = self.q_half if job.symmetric else self.k.bfloat16()
+        elif self.half:
             # A product comes back as bf16, whose error grows with its size: what is rounded is the distance from
             # the row's mean logit, which is exact for equal rows and small for most. It must be the same in the
             # backward pass: a gradient of just these rounded logits has no error of its own.
-            self.centre = (self.q @ self.k.mean(0) * LOG2E).bfloat16()
+            with torch.autocast(where.type, enabled=False):  # a backward pass may run where its caller has it on
+                self.centre = (self.q @ self.k.mean(0) * LOG2E).bfloat16()
             self.q_half = self.q.bfloat16()
             self.k_half = self.q_half if job.symmetric else self.k.bfloat16()
 
     def run(self, worker: Callable[[], Callable[[Tile], object]], fold: Callable[[Tile, object], None]) -> None:
-        """Computes every tile on the worker threads and folds the results in the tiles' order."""
+        """Computes every tile, on the CPU in worker threads, and folds the results in the tiles' order."""
         tiles = self.plan.tiles
+        if self.inline:
+            compute = worker()
+            for tile in tiles:
+                fold(tile, compute(tile))
+            return
 
         def start() -> Callable[[int], object]:
             compute = worker()
@@ -94,19 +116,19 @@ class TileScratch:
     def __init__(self, logits: TiledLogits) -> None:
         self._logits = logits
         height, width = logits.plan.tile
-        size = height * width
-        self._main = torch.empty(size, dtype=logits.dtype)
-        self._side = torch.empty(size, dtype=logits.dtype)
-        self._half = torch.empty(size if logits.half else 0, dtype=torch.bfloat16)
-        self._bool = torch.empty(size if logits.plan.codes else 0, dtype=torch.bool)
+        size, where = height * width, logits.device
+        self._main = torch.empty(size, dtype=logits.dtype, device=where)
+        self._side = torch.empty(size, dtype=logits.dtype, device=where)
+        self._half = torch.empty(size if logits.half else 0, dtype=torch.bfloat16, device=where)
+        self._bool = torch.empty(size if logits.plan.codes else 0, dtype=torch.bool, device=where)
 
     def side(self, tile: Tile) -> Tensor:
         """A second buffer of the tile's shape."""
         return _shaped(self._side, tile)
 
-    def half(self, tile: Tile) -> Tensor:
-        """A bf16 buffer of the tile's shape."""
-        return _shaped(self._half, tile)
+    def rounded(self, w: Tensor, tile: Tile) -> Tensor:
+        """W in the type in which it is multiplied out."""
+        return _shaped(self._half, tile).copy_(w) if self._logits.half else w
 
     def logits(self, tile: Tile, out: Tensor | None = None) -> Tensor:
         """The tile's logits in base 2, −inf where the mask leaves an entry out; in `out` or a buffer of this thread."""
@@ -142,14 +164,10 @@ class GradParts:
         self._kind = torch.bfloat16 if logits.half else logits.dtype
         self._size = max(height, width) * logits.q.shape[1]
 
-    def products(
-        self, w: Tensor, tile: Tile, scratch: TileScratch, *, dq: bool, dk: bool
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """The tile's share of dQ (rows, d) and dK (columns, d)."""
+    def products(self, w: Tensor, tile: Tile, *, dq: bool, dk: bool) -> tuple[Tensor | None, Tensor | None]:
+        """The tile's share of dQ (rows, d) and dK (columns, d) from W, which is of the rows' own type."""
         source = self._logits
         q, k = (source.q_half, source.k_half) if source.half else (source.q, source.k)
-        if source.half:
-            w = scratch.half(tile).copy_(w)
         rows = columns = None
         if dq:
             rows = torch.mm(w, k[tile.c0 : tile.c1], out=self._take(tile.r1 - tile.r0))
@@ -169,7 +187,7 @@ class GradParts:
             buffer = self._free.pop()
             storage = buffer.as_strided((self._size,), (1,), 0)
         except IndexError:
-            storage = torch.empty(self._size, dtype=self._kind)
+            storage = torch.empty(self._size, dtype=self._kind, device=self._logits.device)
         return storage[: length * width].view(length, width)
 
 
