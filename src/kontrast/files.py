@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from kontrast.errors import DataError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 @contextmanager
@@ -39,12 +44,29 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.rename(temporary, path)
         else:
             os.replace(temporary, path)
-    except OSError as error:
-        if (error.filename is not None and str(error.filename).startswith(str(holder))) or error.errno == 28:
-            raise DataError(f"cannot be written ({error.strerror})", file=path, mend="free some space") from None
-        raise
+    except Exception as error:
+        reason = _refusal(error, holder)
+        if reason is None:
+            raise
+        raise DataError(f"cannot be written ({reason[0]})", file=path, mend=reason[1]) from None
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def _refusal(error: Exception, holder: Path) -> tuple[str, str] | None:
+    """Why the file system would not take a file below `holder`, and the mend; None for any other error.
+
+    Libraries that write for themselves (safetensors) raise errors of their own, which say so in words alone.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and not isinstance(error, OSError):
+        said = _OS_ERROR.search(str(error))
+        number = int(said[1]) if said else None
+    if number in _FULL:
+        return os.strerror(number), "free some space, then give the same command again"
+    if isinstance(error, OSError) and error.filename is not None and str(error.filename).startswith(str(holder)):
+        return error.strerror or str(error), "check the disk, or choose a folder you may write to"
+    return None
 
 
 def write_text(path: str | Path, text: str) -> Path:

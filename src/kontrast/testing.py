@@ -14,6 +14,7 @@ Checks run on the data of `write_example` under the options of `smoke`. None of 
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import shutil
@@ -32,10 +33,13 @@ from kontrast.contract import Card, Embeddings, Figure, Measurement, System, Sys
 from kontrast.data.splits import Splits
 from kontrast.errors import CheckpointError, ConfigError, DataError, KontrastError, NotFittedError
 from kontrast.pipeline.train import train_run
-from kontrast.training import TrainerConfig
+from kontrast.training import Progress, TrainerConfig, encode_in_parts
+from kontrast.training.grad_cache import check_rows_alone, row_count_of
+from kontrast.training.slices import joined
 
 PERMUTATIONS = 8
 TOLERANCE = 1e-5
+GRADIENT_TOLERANCE = 1e-4
 
 
 class Trial:
@@ -365,6 +369,47 @@ def check_all_arms_of_the_ablation_run(trial: Trial) -> None:
     full = trial.fitted.embed(trial.test).vectors
     for arm, other in vectors.items():
         assert not np.array_equal(other, full), f"contrast={arm} changes nothing"
+
+
+def check_batches_may_be_encoded_in_parts(trial: Trial) -> None:
+    """With a micro-batch a row is encoded as in the whole batch, and the gradient is autograd's own over the parts.
+
+    A system that cannot have one, for batch norm or for a graph, says so in a sentence.
+    """
+    fitted = trial.fit()
+    for stage in fitted.stages(trial.splits.train, trial.splits.valid):
+        batch = stage.batches.get(0, 0)
+        model = copy.deepcopy(stage.model).train()
+        if not model.rowwise:
+            return
+        refusal = ""
+        try:
+            rows = max(1, row_count_of(model, batch) // 3)
+            check_rows_alone(model, batch, rows)
+        except ConfigError as error:
+            refusal = str(error)
+        if refusal:
+            _check_sentence(refusal)
+            assert "micro_batch" in refusal, f"which option is refused? {refusal}"
+            return
+        gradients = []
+        for cut in (False, True):
+            twin = copy.deepcopy(model)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                if cut:
+                    encoded = encode_in_parts(twin, batch, rows)
+                else:
+                    encoded = joined([dict(twin.encode(part)) for part in twin.split(batch, rows)])
+                total = torch.stack(list(twin.losses(encoded, batch, Progress(0, 1, 0)).values())).sum()
+                total.backward()  # type: ignore[no-untyped-call]
+            gradients.append({name: one.grad for name, one in twin.named_parameters() if one.grad is not None})
+        assert gradients[0].keys() == gradients[1].keys(), "other parameters have a gradient"
+        largest = max(float(one.abs().max()) for one in gradients[0].values())
+        for name, one in gradients[0].items():
+            apart = float((one - gradients[1][name]).abs().max())
+            assert apart <= GRADIENT_TOLERANCE * max(largest, 1e-3), f"the gradient of {name} moves by {apart:.2e}"
+        return
 
 
 def check_run_folders_repeat_and_resume(trial: Trial) -> None:

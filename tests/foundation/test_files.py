@@ -38,6 +38,42 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         write_json(tmp_path / "file" / "below.json", {})
 
 
+class RustError(Exception):
+    """As safetensors raises it: not an OSError, and the number only in its words."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        OSError(28, "Error writing bytes to file. Detail: [errno 28] No space left on device"),
+        RustError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path, error):
+    file = tmp_path / "a.bin"
+    file.write_text("old")
+
+    def write() -> None:
+        with replacing(file) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(DataError) as said:
+        write()
+    mend = "free some space, then give the same command again."
+    assert str(said.value) == f"{file}: cannot be written (No space left on device); {mend}"
+    assert file.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_other_errors_go_through_as_they_are(tmp_path):
+    for error in (RustError("bad header"), OSError(13, "Permission denied", "/elsewhere"), ValueError("x")):
+        with pytest.raises(type(error)) as said, replacing(tmp_path / "a"):
+            raise error
+        assert said.value is error
+
+
 def test_json_holds_nan_as_null_and_equal_values_give_equal_bytes(tmp_path):
     write_json(tmp_path / "a.json", {"b": float("nan"), "a": [1.5, (2,)]})
     write_json(tmp_path / "b.json", {"a": [1.5, (2,)], "b": float("nan")})

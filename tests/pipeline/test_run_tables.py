@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -108,6 +109,17 @@ def test_comparison_shows_what_differs(make):
     assert result["differences"][1]["low"] is None
     assert "no interval can be given" in result["differences"][1]["sentence"]
     assert result["notes"] == []
+
+
+def test_what_a_kill_leaves_is_no_run(make, tmp_path):
+    make("whole", 0.5)
+    run = RunFolder.open(tmp_path / "runs" / "whole")
+    for name in (".whole.replaced", ".whole.x1y2.tmp"):
+        shutil.copytree(run.path, run.path.parent / name)
+    assert [found.path.name for found in find_runs([run.path.parent])] == [run.path.name]
+    hidden = tmp_path / ".cache" / "runs" / "kept"
+    shutil.copytree(run.path, hidden)
+    assert [found.path for found in find_runs([hidden.parent])] == [hidden], "asked for by name"
 
 
 def test_missing_folders_and_unmeasured_runs_are_named(tmp_path, make):

@@ -24,12 +24,12 @@ def run(directory: Path, *arguments: str) -> tuple[int, str]:
         cwd=here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     try:
-        code = process.wait(timeout=240)
+        # Until the second rank has ended, too: both write into the pipe.
+        shown = process.communicate(timeout=240)[0]
     finally:
-        # The second rank may outlive the first.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    return code, process.stdout.read() if process.stdout else ""
+    return process.returncode, shown
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,7 @@ def test_two_ranks_learn_what_one_process_learns(trained: tuple[Path, str]) -> N
 def test_a_killed_run_is_resumed(trained: tuple[Path, str], tmp_path: Path) -> None:
     code, shown = run(tmp_path, "die")
     assert code == -signal.SIGKILL, shown
+    assert shown.count("is gone, and this one cannot train without it; start the same command again with --resume") == 1
     assert not list(tmp_path.glob("*rank*.txt"))
     code, shown = run(tmp_path, "resume")
     assert code == 0, shown

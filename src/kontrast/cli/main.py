@@ -18,6 +18,8 @@ from kontrast.errors import DataError, KontrastError
 
 if TYPE_CHECKING:
     from kontrast.contract import SystemConfig
+    from kontrast.encoders import Precision
+    from kontrast.pipeline.embed import Engine
     from kontrast.training import TrainerConfig
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
@@ -256,15 +258,45 @@ def ablate(
 @run_argument
 @other_data
 @click.option(
-    "--output", "-o", type=FILE, help=".parquet, .npz or a file of the field; default: RUN/embeddings.parquet."
+    "--output",
+    "-o",
+    type=FILE,
+    help=".parquet, .npz or a file of the field; for a folder of data a folder; default: RUN/embeddings.parquet.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="Of text transformers: exact, or about twice as fast on CPUs that know bf16.",
+)
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), help="Who embeds the shards of a folder; default: this process."
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Workers of ray; default: one per CPU.")
 @as_json_option
-def embed(run: Path, data: Path | None, output: Path | None, as_json: bool) -> None:
-    """Write the vectors of some data."""
-    from kontrast.cli.output import emit
-    from kontrast.pipeline.predict import embed_run
+def embed(
+    run: Path,
+    data: Path | None,
+    output: Path | None,
+    precision: Precision,
+    engine: Engine | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Write the vectors of some data.
 
-    written, shape = embed_run(run, data, output)
+    A folder of table files becomes a folder of vectors, file by file; given again, the command does what is left.
+
+    Processes that torchrun starts share the work: torchrun --nproc-per-node 2 -m kontrast embed ...
+    """
+    from kontrast.cli.output import emit
+    from kontrast.pipeline.embed import embed_run
+    from kontrast.progress import first_process
+
+    written, shape = embed_run(run, data, output, precision=precision, engine=engine, workers=workers)
+    if not first_process():
+        return
     emit(
         {"output": str(written), "rows": shape[0], "dim": shape[1]},
         as_json,

@@ -74,8 +74,8 @@ def configure(
 ) -> tuple[SystemConfig, TrainerConfig]:
     """System and trainer options: preset, then ``--config`` file, then ``--seed`` and single options.
 
-    A file holds the system's options at its top level or under ``system:``, and the trainer's under ``trainer:``, as
-    the config.yaml of a run folder does.
+    An option that only the trainer has needs no ``trainer.`` before it. A file holds the system's options at its top
+    level or under ``system:``, and the trainer's under ``trainer:``, as the config.yaml of a run folder does.
 
     Raises:
         ConfigError: naming the file, if it is at fault, the option, what came and what is allowed.
@@ -93,6 +93,7 @@ def configure(
         return system.Config.preset(preset, **own), whole.trainer
 
     known = [*system.Config.options(), *TrainerConfig.options("trainer.")]
+    paths = {option.path for option in known}
     stated: dict[str, Any] = {}
     if config_file is not None:
         loaded = merge({}, read_yaml(config_file))
@@ -100,6 +101,8 @@ def configure(
         stated = merge({**loaded, "trainer": _section(loaded, "trainer", config_file)}, nested)
     chosen = stated if seed is None else {**stated, "seed": seed}
     for name, value in overrides.items():
+        if f"trainer.{name}" in paths and name not in paths:
+            name = f"trainer.{name}"  # what the system does not know may be the trainer's: --micro-batch, --devices
         _check_known(system.card.name, known, name)
         check_valued(known, name, value)
         chosen = merge(chosen, {name: value})

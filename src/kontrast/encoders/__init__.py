@@ -3,6 +3,7 @@
 from kontrast.encoders.base import Batch, Encoder, encode_rows, seeded, to_device
 from kontrast.encoders.heads import ProjectionHead
 from kontrast.encoders.images import ImageEncoder, ImageEncoderConfig
+from kontrast.encoders.inference import Inference, Precision, inference
 from kontrast.encoders.resolve import (
     EncoderConfig,
     build_encoder,
@@ -21,6 +22,8 @@ __all__ = [
     "EncoderConfig",
     "ImageEncoder",
     "ImageEncoderConfig",
+    "Inference",
+    "Precision",
     "ProjectionHead",
     "TextEncoder",
     "TextEncoderConfig",
@@ -30,6 +33,7 @@ __all__ = [
     "build_encoder",
     "encode_rows",
     "encode_texts",
+    "inference",
     "load_text_encoder",
     "resolve_encoder",
     "resolve_image_encoder",

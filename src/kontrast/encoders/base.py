@@ -11,17 +11,21 @@ of the chosen rows:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from kontrast import progress
 from kontrast.data.tables import ColumnKind
+from kontrast.encoders.inference import current
+from kontrast.ops.threads import ordered_fold
 from kontrast.randomness import derive_seed
 
 Batch = dict[str, Tensor]
@@ -34,6 +38,21 @@ class Rows(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: npt.NDArray[np.int64], /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Runner:
+    """One way to run an encoder over batches of prepared rows.
+
+    Attributes:
+        compute: rows to vectors (n, dim), row i from row i alone.
+        cost: most units of `Encoder.lengths` in a batch; None: any number.
+        threads: batches that may be computed at once, each by a thread of its own.
+    """
+
+    compute: Callable[[Any], Tensor]
+    cost: int | None = None
+    threads: int = 1
 
 
 class Encoder(nn.Module, ABC):
@@ -70,6 +89,13 @@ class Encoder(nn.Module, ABC):
         """The cost of each row, to put rows of like cost into one batch; (n,)."""
         return np.ones(len(rows), dtype=np.int64)
 
+    def runner(self) -> Runner:
+        """How prepared rows become vectors in evaluation mode; a subclass may have a faster way than `forward`.
+
+        It is made for one pass over many rows and must give the vectors of ``self(self.collate(rows))``.
+        """
+        return Runner(lambda rows: self(to_device(self.collate(rows), self.device)))
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
@@ -101,12 +127,13 @@ def encode_rows(
     """Vectors of prepared rows, in evaluation mode.
 
     Rows of like length share a batch (less padding); the result is in the order of `rows`, and no row's vector depends
-    on the others. The encoder's training mode is restored.
+    on the others. The encoder's training mode is restored. Precision, and whether several processes share the rows, are
+    set by `kontrast.encoders.inference`.
 
     Args:
         encoder: any encoder.
         rows: what `encoder.prepare` gave.
-        batch_size: rows per forward pass.
+        batch_size: most rows per forward pass.
         head: applied to the vectors, such as a projection head.
         describe: words for the progress display, such as "embedding queries"; None shows nothing.
 
@@ -115,25 +142,67 @@ def encode_rows(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if not len(rows):
+        return np.empty((0, getattr(head, "dim", encoder.dim)), dtype=np.float32)
     modules = [encoder, *([head] if head is not None else [])]
     was_training = [module.training for module in modules]
     for module in modules:
         module.eval()
     try:
-        order = np.argsort(-encoder.lengths(rows), kind="stable")
+        runner = encoder.runner()
+        batches = _batches(encoder.lengths(rows), batch_size, runner.cost)
+        rank, ranks = current().share
+        # Whole batches are shared out, so that the numbers are those of one process to the last bit.
+        mine = batches[rank::ranks] or batches[:1]
         result: npt.NDArray[np.float32] | None = None
-        with progress.task(describe, len(order)) if describe is not None else nullcontext() as work:
-            for start in range(0, len(order), batch_size):
-                chosen = order[start : start + batch_size]
-                vectors = encoder(to_device(encoder.collate(rows[chosen]), encoder.device))
-                if head is not None:
-                    vectors = head(vectors)
-                if result is None:
-                    result = np.empty((len(order), vectors.shape[1]), dtype=np.float32)
-                result[chosen] = vectors.float().cpu().numpy()
-                if work is not None:
-                    work.advance(len(chosen))
+
+        def compute(number: int) -> npt.NDArray[np.float32]:
+            vectors = runner.compute(rows[mine[number]])
+            return (head(vectors) if head is not None else vectors).float().cpu().numpy()
+
+        def keep(number: int, vectors: npt.NDArray[np.float32]) -> None:
+            nonlocal result
+            if result is None:
+                result = np.zeros((len(rows), vectors.shape[1]), dtype=np.float32)
+            result[mine[number]] = vectors
+            if work is not None:
+                work.advance(len(mine[number]))
+
+        total = sum(map(len, mine))
+        with progress.task(describe, total) if describe is not None else nullcontext() as work:
+            if runner.threads > 1:
+                ordered_fold(len(mine), lambda: compute, keep, threads=runner.threads)
+            else:
+                for number in range(len(mine)):
+                    keep(number, compute(number))
+        assert result is not None
+        return result if ranks == 1 else _joined(result, np.concatenate([*batches[rank::ranks], _NONE]))
     finally:
         for module, training in zip(modules, was_training):
             module.train(training)
-    return result if result is not None else np.empty((0, getattr(head, "dim", encoder.dim)), dtype=np.float32)
+
+
+_NONE = np.empty(0, dtype=np.int64)
+
+
+def _batches(costs: npt.NDArray[np.int64], most_rows: int, most_cost: int | None) -> list[npt.NDArray[np.int64]]:
+    """Positions of rows by falling cost, cut where a batch is full; a row above `most_cost` is a batch of its own."""
+    order = np.argsort(-costs, kind="stable")
+    if most_cost is None:
+        return [order[start : start + most_rows] for start in range(0, len(order), most_rows)]
+    batches, start = [], 0
+    while start < len(order):
+        sums = np.cumsum(costs[order[start : start + most_rows]])
+        size = max(1, int(np.searchsorted(sums, most_cost, side="right")))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
+
+
+def _joined(vectors: npt.NDArray[np.float32], own: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """The rows of all ranks in one array: each is zero in all ranks but its own, so that the sums are exact."""
+    whole = torch.zeros(vectors.shape, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    whole[own] = torch.from_numpy(vectors[own]).to(whole.device)
+    dist.all_reduce(whole)
+    joined: npt.NDArray[np.float32] = whole.cpu().numpy()
+    return joined

@@ -27,7 +27,7 @@ _PURPOSE = "to run a vision model"
 class ImageEncoderConfig(BaseConfig):
     """Which image encoder, and its size where it is made from scratch."""
 
-    name: str = param("conv", "conv (from scratch), or a folder with a vision model in Hugging Face layout")
+    name: str = param("conv", "conv (from scratch), lite0 (EfficientNet-Lite0), or a folder in Hugging Face layout")
     dim: int = param(256, "length of the vectors of an encoder from scratch", ge=1, le=4096)
     size: int = param(64, "side of the square that images are cut to", unit="pixels", ge=8, le=1024)
     width: int = param(32, "channels of the first stage; each further stage has twice as many", ge=8, le=512)

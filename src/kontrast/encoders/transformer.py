@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kontrast.encoders.base import Batch, seeded
+from kontrast.encoders.base import Batch, Runner, seeded
 from kontrast.encoders.heads import ProjectionHead
+from kontrast.encoders.inference import current
+from kontrast.encoders.packed import PackedRows, PackedTransformer, packable
 from kontrast.encoders.saving import (
     SavedModule,
     normalise_module,
@@ -29,6 +33,8 @@ from kontrast.files import read_json, write_json
 
 Pooling = Literal["mean", "cls"]
 
+# Tokens of a batch: enough to fill the products, few enough that a layer's activations stay in the cache.
+_TOKENS = 2048
 _PURPOSE = "to run transformer encoders"
 _MODULES = ("Transformer", "StaticEmbedding", "Pooling", "Normalize", "Dropout")
 _TOKEN_NAMES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token", "bos_token", "eos_token")
@@ -216,6 +222,40 @@ class TransformerEncoder(TextEncoder):
             weights = mask[..., None].to(states.dtype)
             vectors = (states * weights).sum(1).float() / mask.sum(1, keepdim=True).clamp(min=1)
         return F.normalize(vectors, dim=1) if self.normalize else vectors
+
+    def lengths(self, rows: TokenIds) -> npt.NDArray[np.int64]:
+        """Tokens per row, special tokens included."""
+        return rows.lengths + len(self._before) + len(self._after)
+
+    def runner(self) -> Runner:
+        """Without padding where the model allows it, one thread per core; else as `forward`, on a GPU in bf16 if asked.
+
+        Products of bf16 are asked for with `kontrast.encoders.inference`.
+        """
+        setting = current()
+        low = setting.precision == "bf16"
+        if packable(self.model) and not (self._forward_hooks or self._forward_pre_hooks):
+            setting.lowered |= low
+            packed = PackedTransformer(self.model, torch.bfloat16 if low else torch.float32)
+
+            def compute(rows: TokenIds) -> Tensor:
+                batch = PackedRows.of(rows, self._before, self._after)
+                pooled = packed(batch, self.pooling)
+                vectors = torch.empty_like(pooled)
+                vectors[torch.from_numpy(batch.order)] = pooled
+                return F.normalize(vectors, dim=1) if self.normalize else vectors
+
+            return Runner(compute, cost=_TOKENS, threads=torch.get_num_threads())
+        plain = super().runner()
+        if not low or self.device.type != "cuda":
+            return plain
+        setting.lowered = True
+
+        def autocast(rows: TokenIds) -> Tensor:
+            with torch.autocast("cuda", torch.bfloat16):
+                return plain.compute(rows)
+
+        return Runner(autocast)
 
     def save_sentence_transformers(self, folder: str | Path, *, head: ProjectionHead | None = None) -> Path:
         """Writes Transformer, Pooling and, if vectors are normalised, Normalize; see the base class."""

@@ -3,7 +3,23 @@
 Importing this package loads NumPy and torch only; scikit-learn, faiss, bm25s and UMAP are imported when first used.
 """
 
-from kontrast.evaluation.clustering import cluster_agreement, clustering_metrics, kmeans, silhouette
+from kontrast.evaluation.calibration import (
+    PlattScaling,
+    Reliability,
+    brier_score,
+    expected_calibration_error,
+    fit_platt,
+    reliability,
+)
+from kontrast.evaluation.clustering import (
+    cluster_agreement,
+    cluster_indices,
+    clustering_metrics,
+    kmeans,
+    silhouette,
+    ward,
+    ward_tree,
+)
 from kontrast.evaluation.comparison import RunDifference, compare_items, compare_values
 from kontrast.evaluation.detection import (
     auroc,
@@ -51,10 +67,12 @@ __all__ = [
     "Leak",
     "LeakReport",
     "PairedDifference",
+    "PlattScaling",
     "PositiveRanks",
     "ProbeResult",
     "Projection",
     "Relevance",
+    "Reliability",
     "RetrievalValues",
     "RunDifference",
     "SearchIndex",
@@ -62,15 +80,19 @@ __all__ = [
     "average_precision",
     "bm25_values",
     "bootstrap_interval",
+    "brier_score",
     "check_leaks",
     "check_retrieval_leaks",
     "cluster_agreement",
+    "cluster_indices",
     "clustering_metrics",
     "compare_items",
     "compare_values",
     "coverage",
     "detection_interval",
     "detection_metrics",
+    "expected_calibration_error",
+    "fit_platt",
     "kmeans",
     "knn_probe",
     "linear_probe",
@@ -85,6 +107,7 @@ __all__ = [
     "rank_positives_from_scores",
     "read_qrels",
     "read_run",
+    "reliability",
     "retrieval_metrics",
     "retrieval_values",
     "retrieval_values_from_run",
@@ -93,4 +116,6 @@ __all__ = [
     "tokenise",
     "top_k",
     "values_of_ranks",
+    "ward",
+    "ward_tree",
 ]

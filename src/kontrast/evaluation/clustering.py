@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from kontrast.errors import DataError
 from kontrast.evaluation.tiles import Matrix, as_matrix
+from kontrast.extras import require
 from kontrast.randomness import derive_seed, numpy_rng
 
 Labels = Sequence[Any] | npt.NDArray[Any]
@@ -87,6 +89,60 @@ def silhouette(
     return float(silhouette_score(rows, groups, metric="cosine" if cosine else "euclidean"))
 
 
+def ward_tree(embeddings: Matrix) -> npt.NDArray[np.float64]:
+    """Ward's tree of the rows as SciPy's linkage matrix (n - 1, 4): two joined nodes, their distance, their size.
+
+    Raises:
+        ValueError: if there are fewer than two rows or values are not finite.
+    """
+    from scipy.cluster.hierarchy import linkage
+
+    rows = as_matrix(embeddings, "embeddings").cpu().numpy()
+    if len(rows) < 2:
+        raise ValueError(f"a tree needs at least two rows, got {len(rows)}.")
+    return np.asarray(linkage(rows.astype(np.float64), method="ward"), np.float64)
+
+
+def ward(embeddings: Matrix, n_clusters: int) -> npt.NDArray[np.int64]:
+    """Clusters (n,) of the rows by cutting `ward_tree` where `n_clusters` branches are left.
+
+    Raises:
+        ValueError: if `n_clusters` is not in 1..n or values are not finite.
+    """
+    from scipy.cluster.hierarchy import fcluster
+
+    rows = as_matrix(embeddings, "embeddings").cpu().numpy()
+    if not 1 <= n_clusters <= len(rows):
+        raise ValueError(f"n_clusters must lie in 1..{len(rows)} (the number of rows), got {n_clusters}.")
+    if len(rows) == 1:
+        return np.zeros(1, np.int64)
+    return np.asarray(fcluster(ward_tree(rows), n_clusters, "maxclust") - 1, np.int64)
+
+
+def cluster_indices(embeddings: Matrix, clusters: Labels) -> dict[str, float]:
+    """How compact and how far apart clusters are, without labels.
+
+    Returns:
+        "silhouette" (Rousseeuw 1987) in [-1, 1], higher is better; "davies_bouldin" (1979) from 0, lower is better;
+        "calinski_harabasz" (1974) from 0, higher is better. All NaN where they are undefined: fewer than two clusters,
+        or every row its own.
+
+    Raises:
+        ValueError: if shapes disagree or values are not finite.
+    """
+    from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score
+
+    rows, groups = as_matrix(embeddings, "embeddings").cpu().numpy(), np.asarray(clusters)
+    width = silhouette(rows, groups)
+    if not 2 <= len(np.unique(groups)) < len(rows):
+        return {"silhouette": width, "davies_bouldin": float("nan"), "calinski_harabasz": float("nan")}
+    return {
+        "silhouette": width,
+        "davies_bouldin": float(davies_bouldin_score(rows, groups)),
+        "calinski_harabasz": float(calinski_harabasz_score(rows, groups)),
+    }
+
+
 def clustering_metrics(
     embeddings: Matrix,
     labels: Labels,
@@ -125,3 +181,78 @@ def clustering_metrics(
         runs.append({**cluster_agreement(truth, clusters), "silhouette": silhouette(embeddings, clusters, seed=seed)})
     means = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
     return {**means, "label_silhouette": silhouette(embeddings, truth, seed=seeds[0])}
+
+
+def neighbour_graph(embeddings: Matrix, neighbours: int = 15) -> sparse.csr_array:
+    """The graph of nearest neighbours: float64 (n, n) Euclidean distances, symmetric, without self-loops.
+
+    An edge is there if either end has the other among its `neighbours` nearest rows (at most n − 1); rows at the same
+    place have the smallest positive distance, so that the edge is stored.
+
+    Raises:
+        ValueError: if `neighbours` is below 1, there is no row or values are not finite.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    rows = as_matrix(embeddings, "embeddings").cpu().numpy()
+    if neighbours < 1 or not len(rows):
+        raise ValueError(
+            f"neighbours must be at least 1 and rows must be there, got {neighbours} and {len(rows)} rows."
+        )
+    if len(rows) == 1:
+        return sparse.csr_array((1, 1), dtype=np.float64)
+    graph = NearestNeighbors(n_neighbors=min(neighbours, len(rows) - 1)).fit(rows).kneighbors_graph(mode="distance")
+    graph.data = np.maximum(graph.data, np.finfo(np.float64).tiny)
+    return sparse.csr_array(graph.maximum(graph.T))
+
+
+def leiden(
+    embeddings: Matrix, *, neighbours: int = 15, resolution: float = 1.0, seed: int = 0
+) -> npt.NDArray[np.int64]:
+    """Clusters (n,) of the rows by the Leiden algorithm (Traag et al. 2019, arXiv 1810.08473) on their neighbour graph.
+
+    Args:
+        embeddings: (n, d) finite.
+        neighbours: of the graph; edges have the weight 1.
+        resolution: of modularity; more gives more clusters.
+        seed: of the algorithm.
+
+    Returns:
+        Cluster numbers, the largest cluster first.
+
+    Raises:
+        ValueError: as `neighbour_graph` does.
+        MissingExtraError: without igraph (extra ``omics``).
+    """
+    import random
+
+    igraph = require("igraph", extra="omics", purpose="for Leiden clustering")
+    graph = sparse.coo_array(sparse.triu(neighbour_graph(embeddings, neighbours), k=1))
+    edges = np.stack([graph.row, graph.col], axis=1)
+    igraph.set_random_number_generator(random.Random(derive_seed(seed, "leiden")))
+    try:
+        found = igraph.Graph(n=graph.shape[0], edges=edges.tolist()).community_leiden(
+            objective_function="modularity", resolution=resolution, n_iterations=-1
+        )
+    finally:
+        igraph.set_random_number_generator(random)
+    members = np.asarray(found.membership, np.int64)
+    order = np.argsort(-np.bincount(members), kind="stable")
+    return np.asarray(np.argsort(order)[members], np.int64)
+
+
+def number_of_clusters(embeddings: Matrix, *, most: int = 25, seed: int = 0, max_rows: int = 2000) -> tuple[int, float]:
+    """The number of k-means clusters from 2 to `most` with the widest silhouette, and that silhouette.
+
+    No label is used. Works on a seeded subsample of at most `max_rows` rows. Fewer than four rows give one cluster
+    and NaN.
+    """
+    rows = as_matrix(embeddings, "embeddings").cpu().numpy()
+    if len(rows) > max_rows:
+        rows = rows[np.sort(numpy_rng(seed, "number of clusters").choice(len(rows), max_rows, replace=False))]
+    best, width = 1, float("nan")
+    for count in range(2, min(most, len(np.unique(rows, axis=0)) - 1) + 1):
+        found = silhouette(rows, kmeans(rows, count, seed=seed, restarts=3), max_rows=max_rows)
+        if not found <= width and found == found:
+            best, width = count, found
+    return best, width

@@ -12,7 +12,7 @@ from kontrast.ops import Group, Paired, Products, Rule, contrast
 from kontrast.ops.rule import Partition, Reduction
 
 
-@combines("gathered_candidates")
+@combines("gathered_candidates", ring=True)
 def hard_negative_loss(
     a: Tensor,
     b: Tensor,
@@ -63,7 +63,7 @@ def hard_negative_loss(
     return contrast(a, b, rule, temperature=temperature, normalize=normalize, products=products, group=group)
 
 
-@combines("gathered_candidates")
+@combines("gathered_candidates", ring=True)
 def debiased_loss(
     a: Tensor,
     b: Tensor,

@@ -10,7 +10,7 @@ from kontrast.ops import Group, Paired, Products, Rule, contrast
 from kontrast.ops.rule import Reduction
 
 
-@combines("gathered_candidates")
+@combines("gathered_candidates", ring=True)
 def info_nce(
     anchors: Tensor,
     candidates: Tensor,
@@ -63,7 +63,7 @@ def info_nce(
     )  # fmt: skip
 
 
-@combines("gathered_candidates")
+@combines("gathered_candidates", ring=True)
 def clip_loss(
     a: Tensor,
     b: Tensor,

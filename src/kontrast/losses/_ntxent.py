@@ -12,7 +12,7 @@ from kontrast.ops import Group, Labels, Paired, Products, Rule, contrast
 from kontrast.ops.rule import Denominator, NoPositive, Partition, Reduction
 
 
-@combines("gathered_candidates")
+@combines("gathered_candidates", ring=True)
 def nt_xent(
     z: Tensor,
     other: Tensor | None = None,
@@ -65,7 +65,7 @@ def nt_xent(
     return contrast(z, other, rule, temperature=temperature, normalize=normalize, products=products, group=group)
 
 
-@combines("gathered_candidates")
+@combines("gathered_candidates", ring=True)
 def grace(
     u: Tensor,
     v: Tensor,
@@ -111,7 +111,7 @@ def grace(
     )
 
 
-@combines("gathered_candidates")
+@combines("gathered_candidates", ring=True)
 def dcl(
     a: Tensor,
     b: Tensor,

@@ -39,6 +39,12 @@ class Objective:
         kind: Combine = self.function.combine  # type: ignore[attr-defined]
         return kind
 
+    @property
+    def ring(self) -> bool:
+        """Whether its ranks need no more than their own rows and two travelling blocks (``gather="ring"``)."""
+        able: bool = self.function.ring  # type: ignore[attr-defined]
+        return able
+
 
 # Softmax-type and sigmoid objectives, on the engine in `kontrast.ops`.
 _SOFTMAX: tuple[tuple[Any, type[nn.Module] | None], ...] = (

@@ -8,12 +8,24 @@ from torch.nn import functional as F
 
 from kontrast.losses._combine import combines
 from kontrast.losses._temperature import Temperature
-from kontrast.ops import Group, Mask, Products, gather_rows, joined_mean, joined_sum, softplus_streamed
+from kontrast.ops import (
+    Group,
+    Mask,
+    Products,
+    current_settings,
+    gather_rows,
+    group_in_force,
+    joined_mean,
+    joined_sum,
+    rank_count,
+    softplus_streamed,
+)
 from kontrast.ops.inputs import working_inputs
+from kontrast.ops.ring import others_softplus
 from kontrast.ops.rule import Reduction
 
 
-@combines("gathered_candidates")
+@combines("gathered_candidates", ring=True)
 def sigmoid_loss(
     a: Tensor,
     b: Tensor,
@@ -69,10 +81,14 @@ def sigmoid_loss(
         assert y is not None
         q = x / t
         shift = torch.as_tensor(bias, device=a.device).to(x.dtype)
-        k, start = gather_rows(y, group)
-        keys = () if ids is None else ((ids, gather_rows(ids, group)[0]),)
+        ring = group_in_force(group) if current_settings().gather == "ring" and rank_count(group) > 1 else None
+        ranks = None if ring is not None else group
+        k, start = gather_rows(y, ranks)
+        keys = () if ids is None else ((ids, gather_rows(ids, ranks)[0]),)
         mask = Mask(diagonals=(start,) if len(a) else (), keys=keys)
         no = softplus_streamed(q, k, shift.expand(len(a)), mask=mask, products=products)
+        if ring is not None:
+            no = no + others_softplus(q, k, shift.expand(len(a)), keys, ring, products=products)
         losses = F.softplus(-((q * y).sum(1) + shift)) + no
         if reduction == "none":
             return losses.to(kind)

@@ -17,7 +17,7 @@ from kontrast.ops.rule import Denominator, NoPositive, Reduction
 Placement = Literal["out", "in"]
 
 
-@combines("gathered_candidates")
+@combines("gathered_candidates", ring=True)
 def supcon(
     z: Tensor,
     labels: Tensor,
@@ -83,7 +83,7 @@ def supcon(
     )
 
 
-@combines("gathered_candidates")
+@combines("gathered_candidates", ring=True)
 def multi_positive(
     anchors: Tensor,
     candidates: Tensor,

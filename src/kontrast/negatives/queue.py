@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kontrast.ops import Group, all_gather_rows
+from kontrast.ops import Group, all_gather_rows, group_in_force
 
 
 class FeatureQueue(nn.Module):
@@ -14,13 +14,13 @@ class FeatureQueue(nn.Module):
     Everything it knows is in its buffers and so in the checkpoint, the pointer and the fill count too: a resumed run
     sees the negatives that an uninterrupted one sees. Nothing here has a gradient.
 
-    In distributed training give a `group`: every rank then enqueues the keys of all ranks, in order of rank, so that
-    all ranks hold the same rows in the same order.
+    In training with several processes every rank enqueues the keys of all ranks, in order of rank, so that all hold
+    the same rows in the same order.
 
     Args:
         size: how many rows it holds, at least 1.
         dim: width of a row.
-        group: ranks whose keys are gathered, see `kontrast.ops.gather`.
+        group: ranks whose keys are gathered; None means the group in force, see `kontrast.ops.gather`.
 
     Raises:
         ValueError: if `size` or `dim` is below 1.
@@ -76,7 +76,8 @@ class FeatureQueue(nn.Module):
             raise ValueError(f"'ids' must be integers ({len(keys)},), got {ids.dtype} of {tuple(ids.shape)}")
         keys = keys.detach().to(self.rows)
         numbers = self.row_ids.new_full((len(keys),), -1) if ids is None else ids.to(self.row_ids)
-        keys, numbers = all_gather_rows(keys, self.group), all_gather_rows(numbers, self.group)
+        group = group_in_force(self.group)
+        keys, numbers = all_gather_rows(keys, group), all_gather_rows(numbers, group)
         n, place = len(keys), int(self.pointer)
         kept = min(n, self.size)
         # Rows that later rows of the same batch would push out are never written; the pointer counts them all the same.

@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 from kontrast.config import read_yaml
 from kontrast.errors import DataError
 from kontrast.files import content_hash, replacing, write_text
+from kontrast.pipeline.embedding_files import write_vectors
 from kontrast.pipeline.run_records import Ablation, AblationArm, Metrics, RunRecord, Status, plain
 
 if TYPE_CHECKING:  # the contract brings torch; reading a run needs none of it
@@ -59,7 +60,6 @@ _PARTS = (
     "items", "figures", "model", "checkpoints", "logs",
 )  # fmt: skip
 _PACKAGES = ("kontrast", "torch", "numpy", "lightning")
-_EMBEDDING_ROWS = 16_384
 
 
 @dataclass(frozen=True)
@@ -313,24 +313,9 @@ class RunFolder:
         Raises:
             ValueError: if `split` has another length, or a column is named like one of ours.
         """
-        n = len(embeddings)
-        ours = {"id", "kind", "split", "vector"}
-        if clash := sorted(ours & set(embeddings.columns)):
-            raise ValueError(f"columns {clash} of the embeddings are named like those of the file: {sorted(ours)}")
-        columns = {"id": list(map(str, embeddings.ids)), "kind": _each(embeddings.kind, n), "split": _each(split, n)}
-        rows = pa.Table.from_pandas(pd.DataFrame({**columns, **embeddings.columns}), preserve_index=False)
-        schema = rows.schema.append(pa.field("vector", pa.list_(pa.float32())))
-        names = {f"kontrast.{key}": getattr(embeddings, key) or "" for key in ("label", "hover")}
-        schema = schema.with_metadata({**(rows.schema.metadata or {}), **names})
         file = self._file("embeddings.parquet")
-        with replacing(file) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-            # Row group by row group: the vectors are never copied whole.
-            for start in range(0, max(n, 1), _EMBEDDING_ROWS):
-                block = np.ascontiguousarray(embeddings.vectors[start : start + _EMBEDDING_ROWS])
-                offsets = np.arange(len(block) + 1, dtype=np.int32) * block.shape[1]
-                vectors = pa.ListArray.from_arrays(pa.array(offsets), pa.array(block.ravel()))
-                group = rows.slice(start, len(block)).append_column("vector", vectors).cast(schema)
-                writer.write_table(group)
+        with replacing(file) as temporary:
+            write_vectors(temporary, embeddings, split=split)
         return file
 
     def embeddings(self, *, vectors: bool = True) -> StoredEmbeddings:
@@ -424,14 +409,6 @@ def _words(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_words(item)}" for key, item in value.items())
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _each(value: str | Sequence[str], n: int) -> list[str]:
-    if isinstance(value, str):
-        return [value] * n
-    if len(value) != n:
-        raise ValueError(f"{len(value)} values for {n} rows")
-    return list(map(str, value))
 
 
 def _safe(name: str) -> str:

@@ -25,6 +25,8 @@ _WITHIN_A_ROW = ("system.seed", "system.contrast")
 def find_runs(folders: Sequence[str | Path]) -> list[RunFolder]:
     """The run folders at or below some folders, in order of their paths, each once.
 
+    Hidden folders below them are left out: a kill may leave one with a run that was being written or replaced.
+
     Raises:
         DataError: if a folder does not exist or a run is damaged.
     """
@@ -33,6 +35,8 @@ def find_runs(folders: Sequence[str | Path]) -> list[RunFolder]:
         if not folder.is_dir():
             raise DataError("no such folder", file=folder, mend="give the folder that holds the runs")
         for file in sorted(folder.rglob("run.json")):
+            if any(part.startswith(".") for part in file.relative_to(folder).parts):
+                continue
             found.setdefault(file.parent.resolve(), RunFolder.open(file.parent))
     return [found[path] for path in sorted(found)]
 

@@ -19,7 +19,7 @@ from kontrast.files import content_hash
 from kontrast.pipeline.report import write_figures, write_report
 from kontrast.pipeline.run_folder import Metrics, RunFolder
 from kontrast.progress import first_process, say, showing
-from kontrast.training import TrainerConfig
+from kontrast.training import FirstGoesFirst, TrainerConfig
 
 # UMAP compiles itself for half a minute; a map of fewer points gains little over PCA.
 UMAP_FROM = 500
@@ -75,6 +75,8 @@ def train_run(
             "trainer": trainer.model_dump(mode="json", exclude=OWN_TO_RUN),
         }
         run = RunFolder(Path(out))
+        begin = FirstGoesFirst()
+        begin.wait()
         if first_process():
             _tidy(run.path)
         if resume and (run.path / "run.json").is_file() and not (run.path / "config.yaml").is_file():
@@ -85,6 +87,7 @@ def train_run(
             run = RunFolder.open(out)
             _check_same(run, system.card.name, sha, options)
             if run.record.status == "finished":
+                begin.done()
                 say(f"{run.path} is finished already.")
                 return run
         with _undone_unless_begun(run.path, replaces=overwrite and not resume):
@@ -95,6 +98,7 @@ def train_run(
                     data_sha256=sha, rows=rows, overwrite=overwrite, extra={"leaks": leaks.sentence},
                 )  # fmt: skip
                 run.write_config(options)
+            begin.done()
             rows_text = ", ".join(f"{estimator.size(part):,} {name}" for name, part in splits)
             say(f"{system.card.name}: {rows_text} rows from {data}")
             say(leaks.sentence)

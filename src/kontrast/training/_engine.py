@@ -18,7 +18,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,17 +32,22 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kontrast.errors import ConfigError, KontrastError, suggest
 from kontrast.extras import require
+from kontrast.ops import engine_settings, joined_ranks
+from kontrast.progress import say
 from kontrast.randomness import derive_seed
 from kontrast.training.batches import Batches, Shard, to_device
 from kontrast.training.checkpoint import Checkpoint, pack, pack_optimiser, unpack, unpack_optimiser
 from kontrast.training.config import TrainerConfig
+from kontrast.training.grad_cache import check_rows_alone, encode_in_parts
 from kontrast.training.history import Row
 from kontrast.training.model import Progress
 from kontrast.training.optimiser import build_optimiser, set_learning_rate
+from kontrast.training.processes import Companions, average_gradients, launched_together, share_tensors
 from kontrast.training.state import LoopState, Run
 
 if TYPE_CHECKING:
@@ -53,8 +58,13 @@ def fit(stage: Stage, config: TrainerConfig, run: Run) -> None:
     """Trains `stage.model` from where `run` is to the end of the stage; `run` is brought up to date in place."""
     with _quiet(), _settings_kept():
         trainer = _trainer(stage, config, run.state)
+        companions = Companions(
+            lambda: getattr(trainer.strategy.launcher, "procs", []), resumable=config.directory is not None
+        )
+        alone = trainer.num_devices * trainer.num_nodes == 1
         try:
-            trainer.fit(_Loop(stage, config, run))
+            with nullcontext() if alone else companions.watched():
+                trainer.fit(_Loop(stage, config, run))
         except SIGTERMException:
             raise SystemExit(128 + signal.SIGTERM) from None
         except SystemExit:
@@ -80,6 +90,7 @@ class _Loop(lightning.LightningModule):
         self._counted = (-1, 0)  # an epoch and its number of batches
         self._clock = self._saved_at = time.perf_counter()
         self._spent = {"validating": 0.0, "saving": 0.0}
+        self._checked = False  # whether the first batch could be encoded in parts
 
     # -- what Lightning asks for -------------------------------------------------------------------------------------
 
@@ -119,7 +130,19 @@ class _Loop(lightning.LightningModule):
             if isinstance(logger, CSVLogger):
                 for row in self.run.rows:
                     _log(logger, row)
+        if self.trainer.world_size > 1:
+            self._check_shares()
+            say(f"{self.trainer.world_size} processes train stage '{self.stage.name}' together.")
         self._clock = self._saved_at = time.perf_counter()
+
+    def _check_shares(self) -> None:
+        """Every process sees that the batches suffice, before one of them misses a row in the middle of an epoch."""
+        smallest = getattr(self.stage.batches, "smallest", None)
+        if callable(smallest) and (rows := smallest(self.state.epoch)) < self.trainer.world_size:
+            raise ConfigError(
+                f"stage '{self.stage.name}' has a batch of {rows} rows for {self.trainer.world_size} processes; use "
+                "fewer devices, another batch size, or drop the last batch."
+            )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         state = self.state
@@ -129,7 +152,9 @@ class _Loop(lightning.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         progress = self._progress()
-        terms = self.model.losses(self.model.encode(batch), batch, progress)
+        encoded = self._encode(batch)
+        with self._joined():
+            terms = self.model.losses(encoded, batch, progress)
         self._weights = self._weigh(terms, progress)
         total = functools.reduce(torch.add, (weight * terms[name] for name, weight in self._weights.items()))
         values = [total.detach(), *(term.detach() for term in terms.values())]
@@ -138,7 +163,7 @@ class _Loop(lightning.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         state = self.state
-        with torch.no_grad():
+        with torch.no_grad(), self._joined():
             self.model.after_step(self._progress(), batch)
         state.step += 1
         state.index += 1
@@ -177,10 +202,38 @@ class _Loop(lightning.LightningModule):
             unpack(self.stage.model, self.best)
         if self.trainer.world_size > 1:
             # Buffers such as running statistics are each rank's own until the next step; there is none.
-            for tensor in [*self.stage.model.parameters(), *self.stage.model.buffers()]:
-                whole = tensor.detach().contiguous()
-                torch.distributed.broadcast(whole, src=0)
-                tensor.detach().copy_(whole)
+            share_tensors([*self.stage.model.parameters(), *self.stage.model.buffers()])
+
+    # -- a step in parts, and of several processes --------------------------------------------------------------------
+
+    def on_train_start(self) -> None:
+        wrapped = self.trainer.strategy.model
+        if self.config.micro_batch is not None and isinstance(wrapped, DistributedDataParallel):
+            # Parameters get their gradients part by part; they are averaged once, when all of them are whole.
+            wrapped.require_backward_grad_sync = False
+
+    def on_after_backward(self) -> None:
+        if self.config.micro_batch is not None and self.trainer.world_size > 1:
+            average_gradients(self.stage.model.parameters())
+
+    def _encode(self, batch: Any) -> Mapping[str, Tensor]:
+        rows = self.config.micro_batch
+        if rows is None:
+            return self.model.encode(batch)
+        if self.trainer.world_size > 1:
+            share_tensors(self.stage.model.buffers())  # as is done for undivided steps by what wraps the model
+        if not self._checked:
+            self._checked = check_rows_alone(self.model, batch, rows)
+        return encode_in_parts(self.model, batch, rows)
+
+    @contextmanager
+    def _joined(self) -> Generator[None]:
+        """Contrastive terms and queues take in the rows of all processes, in the way that is asked for."""
+        with ExitStack() as stack:
+            if self.trainer.world_size > 1 and self.config.gather != "off":
+                stack.enter_context(joined_ranks("world"))
+                stack.enter_context(engine_settings(gather=self.config.gather))
+            yield
 
     @property
     def _optimiser(self) -> torch.optim.Optimizer:
@@ -420,12 +473,17 @@ def _log(logger: Logger, row: Row) -> None:
 
 
 def _trainer(stage: Stage, config: TrainerConfig, state: LoopState) -> lightning.Trainer:
+    devices, num_nodes, strategy = config.devices, config.num_nodes, config.strategy
+    if devices == 1 and (launched := launched_together()) is not None:
+        # Nobody asked for devices, yet there are processes: each would train a model of its own.
+        devices, num_nodes = launched
+        strategy = "ddp" if strategy == "auto" else strategy
     try:
         trainer = lightning.Trainer(
             accelerator=config.accelerator,
-            devices=config.devices,
-            strategy=config.strategy,
-            num_nodes=config.num_nodes,
+            devices=devices,
+            strategy=strategy,
+            num_nodes=num_nodes,
             precision=cast(Any, config.precision),
             deterministic=config.deterministic,
             gradient_clip_val=config.gradient_clip,
@@ -444,12 +502,12 @@ def _trainer(stage: Stage, config: TrainerConfig, state: LoopState) -> lightning
         raise ConfigError(f"Lightning refuses the trainer's options: {' '.join(str(error).split())}") from None
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise ConfigError(
-            f"strategy '{config.strategy}' trains in copies of this process, whose results do not come back; "
+            f"strategy '{strategy}' trains in copies of this process, whose results do not come back; "
             "use strategy 'ddp' from a script or the command line."
         )
     if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
         raise ConfigError(
-            f"strategy '{config.strategy}' splits the weights over devices, and checkpoints need them whole; use 'ddp'."
+            f"strategy '{strategy}' splits the weights over devices, and checkpoints need them whole; use 'ddp'."
         )
     return trainer
 

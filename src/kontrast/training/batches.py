@@ -95,12 +95,7 @@ class IndexedBatches:
             IndexError: if `index` is not in [0, count(epoch)).
             DataError: if the global batch has fewer rows than there are processes.
         """
-        if epoch not in self._orders:
-            self._orders[epoch] = self.sampler.batches(epoch)
-            # Workers prefetch across the end of an epoch, so two epochs are in use at a time.
-            while len(self._orders) > 2:
-                self._orders.popitem(last=False)
-        order = self._orders[epoch]
+        order = self._order(epoch)
         if not 0 <= index < len(order):
             raise IndexError(f"epoch {epoch} has {len(order)} batches, batch {index} was asked for")
         rows = shard.take(order[index])
@@ -110,6 +105,18 @@ class IndexedBatches:
                 mend="use fewer devices, another batch size, or drop the last batch",
             )
         return rows
+
+    def smallest(self, epoch: int) -> int:
+        """Rows of the smallest global batch of an epoch: as many processes can share the epoch."""
+        return min(len(rows) for rows in self._order(epoch))
+
+    def _order(self, epoch: int) -> Sequence[Indices]:
+        if epoch not in self._orders:
+            self._orders[epoch] = self.sampler.batches(epoch)
+            # Workers prefetch across the end of an epoch, so two epochs are in use at a time.
+            while len(self._orders) > 2:
+                self._orders.popitem(last=False)
+        return self._orders[epoch]
 
     def get(self, epoch: int, index: int, shard: Shard = Shard()) -> Any:
         """The part of a global batch that `shard` computes; raises what `rows` raises."""

@@ -36,6 +36,14 @@ class TrainerConfig(BaseConfig):
     strategy: str = param("auto", "how devices work together, such as ddp (Lightning's option)")
     num_nodes: int = param(1, "number of machines (Lightning's option)", ge=1)
     precision: str | int = param("32-true", "such as 32-true, bf16-mixed, 16-mixed (Lightning's option)")
+    micro_batch: int | None = param(
+        None, "encode so many rows of a process at a time; gradient and batch stay whole, memory is that of a part "
+        "(GradCache); none: all at once", unit="rows", ge=1,
+    )  # fmt: skip
+    gather: Literal["all", "ring", "off"] = param(
+        "all", "how rows of other processes come into contrastive terms: gathered at once, travelling on a ring in the "
+        "memory of one process, or not at all",
+    )  # fmt: skip
     deterministic: bool | Literal["warn"] = param(
         False, "only deterministic kernels; a GPU repeats a run bit for bit only with it (Lightning's option)"
     )

@@ -92,6 +92,11 @@ def run_stage(stage: Stage, trainer: TrainerConfig | None = None) -> History:
     folder = None
     if trainer.directory is not None:
         folder = CheckpointFolder(trainer.directory / "checkpoints" / stage.name, trainer.keep)
+    if trainer.micro_batch is not None and not stage.model.rowwise:
+        raise ConfigError(
+            f"option 'micro_batch' needs a model that encodes each row by itself, and the {type(stage.model).__name__} "
+            f"of stage '{stage.name}' encodes one connected whole; train without micro_batch."
+        )
     counts = [stage.batches.count(epoch) for epoch in range(stage.epochs)]
     if 0 in counts:
         raise ConfigError(f"stage '{stage.name}' has no batches to train on in epoch {counts.index(0)}.")
@@ -192,6 +197,8 @@ def _fingerprint(stage: Stage, trainer: TrainerConfig, total_steps: int) -> dict
         "selection": f"{stage.mode} {stage.monitor}, patience={trainer.patience}, every={trainer.validate_every}",
         "precision": str(trainer.precision),
         "gradient_clip": str(trainer.gradient_clip),
+        "micro_batch": str(trainer.micro_batch),
+        "gather": trainer.gather if trainer.gather == "off" else "joined",
         "order of rows": describe() if callable(describe) else "unknown",
         "model": hashlib.sha256(layout.encode()).hexdigest()[:16],
         **{name: str(value) for name, value in stage.fingerprint.items()},

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
+
+from kontrast.training.slices import split_rows
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class TrainableModel(nn.Module, ABC):
     frozen backbone's batch norm, is kept there by overriding `train`.
     """
 
+    rowwise: ClassVar[bool] = True
+    """Whether `encode` works row by row; False for a model over one connected whole, which cannot be split."""
+
     @abstractmethod
     def encode(self, batch: Any) -> Mapping[str, Tensor]:
         """Encodes a batch row by row.
@@ -46,15 +51,26 @@ class TrainableModel(nn.Module, ABC):
         Returns:
             Named tensors whose first dimension follows the rows of the batch: row i depends on row i alone (batch
             norm apart), so that a large batch may be encoded in parts. A model over one connected whole, such as a
-            graph, encodes its whole batch at once; then the rows are the nodes.
+            graph, encodes its whole batch at once and says so with ``rowwise = False``; then the rows are the nodes.
+            Encoding changes no buffer: with `TrainerConfig.micro_batch` it happens twice.
         """
+
+    def split(self, batch: Any, rows: int) -> Sequence[Any]:
+        """The parts of a batch of at most `rows` rows each, in order, for `TrainerConfig.micro_batch`.
+
+        Override it for batches that `kontrast.training.split_rows` cannot split.
+
+        Raises:
+            ConfigError: if the batch cannot be split.
+        """
+        return split_rows(batch, rows)
 
     @abstractmethod
     def losses(self, encoded: Mapping[str, Tensor], batch: Any, progress: Progress) -> Mapping[str, Tensor]:
         """The loss terms of a batch, before they are weighted.
 
         A queue takes in the batch here, after the loss was computed from a copy of it: the backward pass is still to
-        come.
+        come. With several processes each has its own rows here; the objectives of `kontrast.losses` join them.
 
         Returns:
             Scalars by name. Their sum, each times its weight in the stage, is minimised.

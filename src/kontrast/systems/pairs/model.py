@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -64,11 +63,7 @@ class PairsModel(TrainableModel):
         return {"left": self.left(batch["left"]), "right": self.right(batch["right"])}
 
     def losses(self, encoded: Mapping[str, Tensor], batch: dict[str, Any], progress: Progress) -> dict[str, Tensor]:
-        """The contrastive term; rows of one group are not each other's negatives.
-
-        Of several processes that train together, each contrasts its rows with those of all.
-        """
-        self.objective.group = "world" if dist.is_available() and dist.is_initialized() else None
+        """The contrastive term; rows of one group are not each other's negatives."""
         return {"contrastive": self.objective(encoded["left"], encoded["right"], ids=batch["groups"])}
 
 
