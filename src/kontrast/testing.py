@@ -436,7 +436,9 @@ def check_run_folders_repeat_and_resume(trial: Trial) -> None:
 
 
 CHECKS: tuple[Callable[[Trial], None], ...] = tuple(
-    value for name, value in list(globals().items()) if name.startswith("check_") and name != "check_system"
+    value
+    for name, value in list(globals().items())
+    if name.startswith("check_") and value.__module__ == __name__ and name != "check_system"
 )
 """Every check, in the order in which a newcomer wants to see them fail."""
 

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 
 from kontrast.errors import MissingExtraError
 from kontrast.evaluation import project, projection
@@ -84,7 +85,9 @@ def test_umap_repeats_silently_and_separates_blobs() -> None:
     rows[0] = 0
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        threads = torch.get_num_threads()
         one = project(rows, method="umap", seed=1)
+    assert torch.get_num_threads() == threads, "numba left torch another number of threads"
     two = project(rows, method="umap", seed=1)
     assert one.method == "UMAP"
     assert one.explained is None

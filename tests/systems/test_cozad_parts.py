@@ -298,7 +298,7 @@ def test_features_are_kept_by_content_and_a_damaged_file_is_made_anew(tmp_path, 
     for before, after in zip(first, again):
         assert np.array_equal(before.patches, after.patches)
         assert np.array_equal(before.distances, after.distances)
-    file = next(tmp_path.rglob("a.npz"))
+    file = next(tmp_path.rglob("a.npy"))
     file.write_bytes(file.read_bytes()[:100])
     assert np.array_equal(describe("disk")[0].patches, first[0].patches)
     assert asked == [0, 1, 0]

@@ -25,12 +25,13 @@ def tcga(shared_data):
 def test_cohorts_of_unseen_patients_are_found_better_than_by_plain_profiles(tcga):
     system, parts = tcga
     found, baselines = system.evaluate(parts.test), system.baselines(parts.train, parts.test)
-    for name in ("gene profile", "chromosome profile", "both profiles", "NMF of both profiles", "untrained encoders"):
-        assert found["mrr"] > baselines[name]["mrr"], name
+    for name in ("gene profile", "chromosome profile", "both profiles", "NMF of both profiles"):
+        assert found["mrr"] > baselines[name]["mrr"] + 0.05, name
+    assert found["recall@1"] >= 0.7
     # Each view finds the other's, of patients of whom nothing was seen; chance is 1 in 31.
-    assert found["gene to chromosome recall@1"] > 0.35
-    assert found["chromosome to gene recall@1"] > 0.45
-    assert found["patient accuracy"] > found["patient majority_accuracy"] + 0.1
+    assert found["gene to chromosome recall@1"] > 0.45
+    assert found["chromosome to gene recall@1"] > 0.55
+    assert found["patient accuracy"] > found["patient majority_accuracy"] + 0.15
 
 
 def test_permuted_names_bring_it_to_chance(tcga):

@@ -1,6 +1,7 @@
 """Evaluation: metrics per item, intervals that hold what varies, leak checks, probes, search and maps.
 
-Importing this package loads NumPy and torch only; scikit-learn, faiss, bm25s and UMAP are imported when first used.
+Importing this package loads NumPy, SciPy and torch only; scikit-learn, faiss, bm25s and UMAP are imported when first
+used.
 """
 
 from kontrast.evaluation.calibration import (
@@ -16,6 +17,9 @@ from kontrast.evaluation.clustering import (
     cluster_indices,
     clustering_metrics,
     kmeans,
+    leiden,
+    neighbour_graph,
+    number_of_clusters,
     silhouette,
     ward,
     ward_tree,
@@ -40,6 +44,7 @@ from kontrast.evaluation.intervals import (
 )
 from kontrast.evaluation.leaks import Leak, LeakReport, check_leaks, check_retrieval_leaks
 from kontrast.evaluation.lexical import BM25, bm25_values, tokenise
+from kontrast.evaluation.matching import matching_metrics, neighbour_lists, neighbour_overlap
 from kontrast.evaluation.probing import ProbeResult, knn_probe, linear_probe
 from kontrast.evaluation.projection import Projection, project
 from kontrast.evaluation.ranks import (
@@ -60,6 +65,7 @@ from kontrast.evaluation.retrieval import (
     values_of_ranks,
 )
 from kontrast.evaluation.search import SearchIndex, top_k
+from kontrast.evaluation.trajectory import backbone, edge_f1, order_correlation, path_edges, pseudotime, type_graph
 
 __all__ = [
     "BM25",
@@ -78,6 +84,7 @@ __all__ = [
     "SearchIndex",
     "auroc",
     "average_precision",
+    "backbone",
     "bm25_values",
     "bootstrap_interval",
     "brier_score",
@@ -91,17 +98,27 @@ __all__ = [
     "coverage",
     "detection_interval",
     "detection_metrics",
+    "edge_f1",
     "expected_calibration_error",
     "fit_platt",
     "kmeans",
     "knn_probe",
+    "leiden",
     "linear_probe",
     "link_metrics",
     "link_ranks",
     "link_values",
+    "matching_metrics",
+    "neighbour_graph",
+    "neighbour_lists",
+    "neighbour_overlap",
+    "number_of_clusters",
+    "order_correlation",
     "paired_difference",
+    "path_edges",
     "project",
     "pseudo_values",
+    "pseudotime",
     "rank_positives",
     "rank_positives_from_run",
     "rank_positives_from_scores",
@@ -115,6 +132,7 @@ __all__ = [
     "silhouette",
     "tokenise",
     "top_k",
+    "type_graph",
     "values_of_ranks",
     "ward",
     "ward_tree",

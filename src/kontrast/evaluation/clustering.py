@@ -150,6 +150,7 @@ def clustering_metrics(
     n_clusters: int | None = None,
     seeds: Sequence[int] = (0, 1, 2),
     restarts: int = 10,
+    max_rows: int = 5000,
 ) -> dict[str, float]:
     """K-means on embeddings against labels, averaged over k-means seeds.
 
@@ -160,6 +161,7 @@ def clustering_metrics(
             further.
         seeds: of k-means.
         restarts: of k-means per seed.
+        max_rows: rows that the silhouettes are measured on.
 
     Returns:
         "nmi", "ari" and "acc" (see `cluster_agreement`), "silhouette" of the clusters, and "label_silhouette" of the
@@ -178,9 +180,10 @@ def clustering_metrics(
     runs = []
     for seed in seeds:
         clusters = kmeans(embeddings, n_clusters or classes, seed=seed, restarts=restarts)
-        runs.append({**cluster_agreement(truth, clusters), "silhouette": silhouette(embeddings, clusters, seed=seed)})
+        width = silhouette(embeddings, clusters, max_rows=max_rows, seed=seed)
+        runs.append({**cluster_agreement(truth, clusters), "silhouette": width})
     means = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
-    return {**means, "label_silhouette": silhouette(embeddings, truth, seed=seeds[0])}
+    return {**means, "label_silhouette": silhouette(embeddings, truth, max_rows=max_rows, seed=seeds[0])}
 
 
 def neighbour_graph(embeddings: Matrix, neighbours: int = 15) -> sparse.csr_array:

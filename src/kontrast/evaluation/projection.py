@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from kontrast.evaluation.tiles import Matrix, as_matrix
 from kontrast.extras import require
@@ -124,13 +125,18 @@ def _two_largest(gram: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64]
 def _umap(
     umap: object, rows: npt.NDArray[np.float64], neighbours: int, cosine: bool, seed: int
 ) -> npt.NDArray[np.float32]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        made = umap.UMAP(  # type: ignore[attr-defined]
-            n_components=2,
-            n_neighbors=neighbours,
-            metric="cosine" if cosine else "euclidean",
-            random_state=derive_seed(seed, "umap") % 2**32,
-            n_jobs=1,
-        ).fit_transform(rows.astype(np.float32))
+    threads = torch.get_num_threads()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = umap.UMAP(  # type: ignore[attr-defined]
+                n_components=2,
+                n_neighbors=neighbours,
+                metric="cosine" if cosine else "euclidean",
+                random_state=derive_seed(seed, "umap") % 2**32,
+                n_jobs=1,
+            ).fit_transform(rows.astype(np.float32))
+    finally:
+        # numba sets the thread count of the OpenMP runtime that torch shares; other counts round differently.
+        torch.set_num_threads(threads)
     return np.asarray(made, np.float32)

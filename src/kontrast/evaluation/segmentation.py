@@ -118,7 +118,8 @@ def count_pixels(maps: Sequence[npt.ArrayLike], masks: Sequence[npt.ArrayLike]) 
     # Slot 2k holds the negatives between scores k - 1 and k, slot 2k + 1 those at score k.
     slots = np.zeros(2 * len(scores) + 1, dtype=np.int64)
     for values, inside in map(_checked, maps, masks):
-        others = values[~inside]
+        # Sorted, neighbouring searches end in neighbouring places, which is several times faster.
+        others = np.sort(values[~inside])
         left = np.searchsorted(scores, others, "left")
         tied = scores[np.minimum(left, len(scores) - 1)] == others
         slots += np.bincount(2 * left + tied, minlength=len(slots))

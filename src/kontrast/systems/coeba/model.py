@@ -35,6 +35,9 @@ class CoEBAModel(TrainableModel):
     shares: Tensor
     likeness: Tensor
 
+    # A node's vector depends on its neighbours: the graph is encoded whole.
+    rowwise = False
+
     def __init__(self, facts: Mapping[str, Any], config: CoEBAConfig) -> None:
         super().__init__()
         self.config = config

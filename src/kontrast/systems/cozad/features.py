@@ -8,7 +8,6 @@ same image, at several depths: the in-image reference, which needs no training a
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -257,7 +256,7 @@ class Describer:
         return made
 
     def _place(self, digest: str) -> Path:
-        return cache_folder() / "surfaces" / self.key / digest[:2] / f"{digest}.npz"
+        return cache_folder() / "surfaces" / self.key / digest[:2] / f"{digest}.npy"
 
     def _kept(self, digest: str) -> Described | None:
         if self.cache == "off":
@@ -276,8 +275,9 @@ class Describer:
         if self.cache == "disk":
             place = self._place(digest)
             place.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(place) as temporary:
-                np.savez(temporary, patches=features.patches, distances=features.distances)
+            with replacing(place) as temporary, temporary.open("wb") as file:
+                for array in (features.patches, features.distances):
+                    np.save(file, array)
 
 
 def in_image_distance(maps: Tensor, nearest: float) -> Tensor:
@@ -333,7 +333,7 @@ _memory = _Memory(_MEMORY)
 def _load(path: Path) -> Described | None:
     """What the cache holds there; a damaged file is as good as none."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return Described(stored["patches"], stored["distances"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        with path.open("rb") as file:
+            return Described(np.load(file, allow_pickle=False), np.load(file, allow_pickle=False))
+    except (OSError, ValueError, EOFError):
         return None

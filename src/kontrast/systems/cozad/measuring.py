@@ -14,6 +14,7 @@ from kontrast.evaluation.segmentation import segmentation_metrics
 from kontrast.systems.cozad.scoring import Maps
 
 Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 _OF_MASKS = 128
 """Side of the maps that `smoothing` speaks of."""
 
@@ -59,12 +60,26 @@ def beaten_shares(scores: Floats, data: SurfaceSet) -> tuple[Floats, npt.NDArray
 
 
 def surface_metrics(
-    scores: Floats, maps: Sequence[Maps] | None, data: SurfaceSet, *, side: int, smoothing: float
+    scores: Floats,
+    maps: Sequence[Maps] | None,
+    data: SurfaceSet,
+    *,
+    side: int,
+    smoothing: float,
+    masks: Sequence[Mask] | None = None,
 ) -> dict[str, float]:
     """ "auroc", "ap" and "f1_max" of image scores; where masks are there the pixel metrics and "pro" as well.
 
     With several domains "ap", "f1_max" and the pixel metrics are means over domains. Types of defect have an "auroc
     <type>" each.
+
+    Args:
+        scores: (n,) image scores, higher is odder.
+        maps: n maps, or None for metrics of images alone.
+        data: the n images with their labels.
+        side: side of the maps when they are compared with masks.
+        smoothing: as in `enlarged`.
+        masks: what `load_masks` gives for `data` and `side`, where that is known already.
     """
     shares, rows = beaten_shares(scores, data)
     found = {"auroc": float(shares.mean())}
@@ -77,9 +92,9 @@ def surface_metrics(
             found[f"auroc {domain}"] = single["auroc"]
         table = {"ap": single["ap"], "f1_max": single["f1_max"]}
         if maps is not None and domain in data.masked:
-            masks = load_masks(data.take(here), side)
+            inside = load_masks(data.take(here), side) if masks is None else [masks[int(row)] for row in here]
             wide = enlarged([maps[int(row)] for row in here], side, smoothing)
-            table |= segmentation_metrics(wide, masks)
+            table |= segmentation_metrics(wide, inside)
         tables.append(table)
     for name in dict.fromkeys(name for table in tables for name in table):
         found[name] = float(np.mean([table[name] for table in tables if name in table]))

@@ -54,31 +54,53 @@ class Pool:
 def centred(features: Described) -> npt.NDArray[np.float32]:
     """(cells, channels) patches of an image less their own median: what an image is like on the whole is taken out."""
     patches = features.patches.reshape(-1, features.patches.shape[-1]).astype(np.float32)
-    return np.asarray(patches - np.median(patches, axis=0), dtype=np.float32)
+    # The median of each channel; along rows of contiguous memory it is found several times faster than down columns.
+    columns = np.sort(patches.T.copy(), axis=1)
+    median = (columns[:, (len(patches) - 1) // 2] + columns[:, len(patches) // 2]) / 2
+    return np.asarray(patches - median, dtype=np.float32)
+
+
+def _halves(features: Described) -> Tensor:
+    return torch.from_numpy(centred(features)).half()
+
+
+_last: tuple[list[str], Pool] | None = None
+"""What the last pool was made of, and the pool."""
 
 
 def make_pool(data: SurfaceSet, describer: Describer, config: CoZADConfig) -> Pool:
     """Features of training images and of their drawn versions.
 
     What is drawn on an image depends on `split_seed`, the image and its number, not on the seed of the run, so that
-    runs share features.
+    runs share features. The pool of the last call is kept, so that arms and seeds in one process share it.
     """
+    global _last
     digests = digests_of(data)
-    images = [centred(found) for found in describer(digests, loader(data, describer.side), what="features of sources")]
+    facts = [describer.key, str(config.copies), str(config.split_seed), fingerprint(data, digests)]
+    if _last is not None and _last[0] == facts:
+        return _last[1]
+    pool = _made_pool(data, digests, describer, config)
+    if describer.cache != "off":
+        _last = (facts, pool)
+    return pool
+
+
+def _made_pool(data: SurfaceSet, digests: Sequence[str], describer: Describer, config: CoZADConfig) -> Pool:
+    images = [_halves(found) for found in describer(digests, loader(data, describer.side), what="features of sources")]
     partners = partners_of(data, digests)
     copies, shares = [], []
     for number in range(config.copies):
         drawn = Drawn(data, partners, digests, describer.side, f"{config.split_seed}-{number}")
         found = describer(drawn.keys, drawn.images, what="features of drawn anomalies")
-        copies.append([centred(each) for each in found])
+        copies.append([_halves(each) for each in found])
         shares.append(drawn.shares(describer, describer.side // 16))
     share = torch.from_numpy(np.stack(shares, 1))
     anomalous, touched = share > ANOMALOUS_SHARE, share > 0
     near = torch.nn.functional.max_pool2d(touched.flatten(0, 1)[:, None].float(), 3, 1, 1)[:, 0] > 0
     domains = tuple(sorted(data.domains))
     return Pool(
-        images=torch.from_numpy(np.stack(images)).half(),
-        copies=torch.from_numpy(np.stack([np.stack(rows) for rows in copies], 1)).half(),
+        images=torch.stack(images),
+        copies=torch.stack([torch.stack(rows) for rows in copies], 1),
         anomalous=anomalous.flatten(2),
         clean=~near.view_as(anomalous).flatten(2),
         domain=torch.tensor([domains.index(row.domain) for row in data.rows]),
@@ -91,6 +113,21 @@ def digests_of(data: SurfaceSet) -> list[str]:
     """Hashes of the images' bytes."""
     files = contents([row.file for row in data.rows])
     return [hashlib.blake2b(content, digest_size=16).hexdigest() for content in files]
+
+
+def fingerprint(data: SurfaceSet, digests: Sequence[str] | None = None) -> str:
+    """A hash that is equal for equal images, masks, names and labels in the same order.
+
+    Args:
+        data: images.
+        digests: hashes of the images' bytes, where they are known already.
+    """
+    state = hashlib.blake2b(digest_size=16)
+    for row, digest in zip(data.rows, digests if digests is not None else digests_of(data)):
+        state.update(repr((row.id, row.domain, row.label, row.kind, row.mask is not None, digest)).encode())
+    for content in contents([row.mask for row in data.rows if row.mask is not None]):
+        state.update(hashlib.blake2b(content).digest())
+    return state.hexdigest()
 
 
 def loader(data: SurfaceSet, side: int) -> Callable[[Sequence[int]], Iterator[Pixels]]:

@@ -279,7 +279,7 @@ class CoZAD(System[CoZADConfig, SurfaceSet]):
     def baselines(self, train: SurfaceSet, test: SurfaceSet) -> dict[str, dict[str, float]]:
         """In-image distance without training, other domains' images, labelled sources, and an upper reference."""
         self.check_fitted()
-        return surface_baselines(self.inspector(), train, test, self.config)
+        return surface_baselines(self.describer(), train, test, self.config)
 
     def figures(self, data: SurfaceSet) -> list[Figure]:
         """Heat maps, scores, ROC, confidence, regulariser."""

@@ -79,15 +79,15 @@ class BookEncoder(TrainableModel):
         latents = np.empty((n, len(self.mean)), np.float32)
         # The first stretch begins at the first row; later ones bring the rows that they look back on.
         starts = [0, *range(_CHUNK, n, _CHUNK)]
-        latents[:_CHUNK] = self._block(torch.from_numpy(rows[:_CHUNK])[None].clone().to(device))[0]
+        latents[:_CHUNK] = self._block(torch.from_numpy(rows[:_CHUNK])[None].to(device))[0]
         whole = [start for start in starts[1:] if start >= before and start + _CHUNK <= n]
         for group in np.array_split(np.asarray(whole, np.int64), max(1, -(-len(whole) // _BATCH))):
             if len(group):
                 index = group[:, None] + np.arange(-before, _CHUNK)
-                block = self._block(torch.from_numpy(rows[index]).clone().to(device))[:, before:]
+                block = self._block(torch.from_numpy(rows[index]).to(device))[:, before:]
                 latents[index[:, before:]] = block
         for start in set(starts[1:]) - set(whole):
-            stretch = torch.from_numpy(rows[max(0, start - before) : start + _CHUNK])[None].clone().to(device)
+            stretch = torch.from_numpy(rows[max(0, start - before) : start + _CHUNK])[None].to(device)
             latents[start : start + _CHUNK] = self._block(stretch)[0, start - max(0, start - before) :]
         return latents
 

@@ -144,7 +144,7 @@ def window_vectors(fusion: FusionEncoder, rows: Floats, ends: Ints) -> Floats:
     device = next(fusion.parameters()).device
     parts = []
     for block in np.array_split(ends, max(1, -(-len(ends) // _BATCH))):
-        windows = torch.from_numpy(rows[block[:, None] + np.arange(1 - fusion.config.window, 1)]).clone().to(device)
+        windows = torch.from_numpy(rows[block[:, None] + np.arange(1 - fusion.config.window, 1)]).to(device)
         vectors = F.normalize(fusion.backbone.encode(windows), dim=1)
         parts.append(vectors.float().cpu().numpy())
     return np.concatenate(parts)

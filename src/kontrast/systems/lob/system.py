@@ -287,7 +287,7 @@ class Lob(System[LobConfig, LobData]):
         rows = np.concatenate(parts)
 
         def collate(starts: npt.NDArray[np.int64], rng: np.random.Generator) -> dict[str, torch.Tensor]:
-            return {"book": torch.from_numpy(rows[starts[:, None] + np.arange(sampler.length)]).clone()}
+            return {"book": torch.from_numpy(rows[starts[:, None] + np.arange(sampler.length)])}
 
         batches = IndexedBatches(sampler, collate, seed=config.seed)
         return Stage("book", book, batches, config.book.epochs, config.optimiser, config.seed)

@@ -293,7 +293,6 @@ def window_batch(
         turned = rng.random(len(which)) < 0.5
         drawn[turned] = mirror.get(which[turned])
     return {
-        # A copy in torch's own memory: products may differ in the last bit with the alignment of NumPy's.
-        "windows": torch.from_numpy(drawn).clone(),
+        "windows": torch.from_numpy(drawn),
         "label": torch.from_numpy(windows.label[which].astype(np.int64)),
     }

@@ -54,7 +54,7 @@ class DrawSection(BaseConfig):
     """How a training step draws an entity's views."""
 
     patients: float = param(
-        0.15, "share of an entity's patients that a draw sums up: a virtual cohort; 1: all of them, always the same",
+        0.3, "share of an entity's patients that a draw sums up: a virtual cohort; 1: all of them, always the same",
         gt=0, le=1, paper=1.0, source=CODE,
     )  # fmt: skip
     thin: Literal["auto", "none"] | tuple[float, float] = param(
@@ -91,8 +91,8 @@ class TowerSection(BaseConfig):
         "classes", "what TabNet's masks choose: single columns, whole genes and chromosomes, or substitutions",
         paper="columns", source=CODE,
     )  # fmt: skip
-    hidden: int = param(128, "length of the hidden vectors of the mlp", ge=1, le=65_536)
-    dim: int = param(64, "length of the embedding", ge=2, le=4096, source=CODE)
+    hidden: int = param(512, "length of the hidden vectors of the mlp", ge=1, le=65_536)
+    dim: int = param(256, "length of the embedding", ge=2, le=4096, paper=64, source=CODE)
     head: int = param(2, "linear maps of the projection", ge=1, le=4, source=CODE)
 
 

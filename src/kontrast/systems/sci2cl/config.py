@@ -86,7 +86,7 @@ class Sci2CLConfig(SystemConfig):
         0, "training cells that every cell attends to in the other modality; 0: none", ge=0, le=8192, paper=512
     )
     weights: dict[str, float] = param(
-        lambda: {"reconstruct": 0.1, "inter": 1.0, "intra": 0.5, "pool": 1.0, "itm": 0.1},
+        lambda: {"reconstruct": 0.01, "inter": 1.0, "intra": 0.5, "pool": 1.0, "itm": 0.1},
         "weights of the terms of the second stage",
         paper={"reconstruct": 1.0, "inter": 1.0, "intra": 1.0, "pool": 1.0, "itm": 1.0},
     )
@@ -96,10 +96,10 @@ class Sci2CLConfig(SystemConfig):
     )  # fmt: skip
 
     batch_size: int = param(128, "cells of a step", ge=2, source="[code]")
-    warm_up: int | None = param(None, "epochs of the autoencoders alone; none: about 150 steps", ge=1, paper=300)
+    warm_up: int | None = param(None, "epochs of the autoencoders alone; none: about 20 steps", ge=1, paper=300)
     epochs: int | None = param(None, "epochs with contrast; none: about 500 steps", ge=1, paper=500)
     optimiser: OptimiserConfig = param(
-        lambda: OptimiserConfig(name="adamw", learning_rate=1e-3, weight_decay=0.01, schedule="cosine"),
+        lambda: OptimiserConfig(name="adamw", learning_rate=3e-3, weight_decay=0.01, schedule="cosine"),
         "optimiser and learning rate",
         paper={"name": "adam", "learning_rate": 1e-5, "weight_decay": 0.0, "schedule": "constant"},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,23 +43,18 @@ def learn_front(front: Front, part: Prepared, weights: Floats, seed: int) -> Non
         return
     rng = numpy_rng(seed, "components")
     chosen = np.sort(rng.choice(n, SAMPLE, replace=False)) if n > SAMPLE else np.arange(n)
-    spread = min(front.components + 10, width)
-    basis = torch.from_numpy(np.linalg.qr(rng.standard_normal((width, spread)))[0].astype(np.float32))
     centre = torch.zeros(width)
     for rows in _blocks(chosen):
         centre += front.standardised(torch.from_numpy(part.values(rows, weights))).sum(0) / len(chosen)
-    for _ in range(5):
-        image = torch.zeros(width, spread)
+
+    def covariance(basis: torch.Tensor) -> torch.Tensor:
+        image = torch.zeros_like(basis)
         for rows in _blocks(chosen):
             scores = front.standardised(torch.from_numpy(part.values(rows, weights))) - centre
             image += scores.T @ (scores @ basis)
-        basis, _ = torch.linalg.qr(image)
-    small = torch.zeros(spread, spread, dtype=torch.float64)
-    for rows in _blocks(chosen):
-        scores = (front.standardised(torch.from_numpy(part.values(rows, weights))) - centre) @ basis
-        small += scores.double().T @ scores.double()
-    _, turned = torch.linalg.eigh(small)
-    axes = basis @ turned.flip(1)[:, : front.components].float()
+        return image
+
+    _, axes = _leading_axes(covariance, width, front.components, rng, passes=5)
     # Axes have no sign of their own: the largest entry points up.
     axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
     front.axes.copy_(axes)
@@ -144,22 +140,33 @@ def agreement(
         scores = front.standardised(torch.from_numpy(part.values(rows, own))).numpy()
         order = rng.permutation(scores.shape[1])
         halves = [scores[:, order[: len(order) // 2]], scores[:, order[len(order) // 2 :]]]
-        found = [neighbour_lists(_leading(half), k) for half in (*halves, scores)]
+        found = [neighbour_lists(_leading(half, rng), k) for half in (*halves, scores)]
         reliability.append(neighbour_overlap(found[0], found[1]) - chance)
         lists.append(found[2])
     return Agreement((reliability[0], reliability[1]), neighbour_overlap(lists[0], lists[1]) - chance)
 
 
-def _leading(scores: Floats) -> Floats:
+def _leading(scores: Floats, rng: np.random.Generator) -> Floats:
     """The leading principal components of z-scores (n, d)."""
     centred = torch.from_numpy(scores - scores.mean(0))
     rank = min(LEADING, min(centred.shape) - 1) or 1
     wide = centred.shape[1] > centred.shape[0]
-    gram = (centred @ centred.T if wide else centred.T @ centred).double()
-    values, vectors = torch.linalg.eigh(gram)
-    if wide:
-        return np.asarray((vectors[:, -rank:] * values[-rank:].clamp_min(0).sqrt()).numpy(), dtype=np.float32)
-    return np.asarray((centred.double() @ vectors[:, -rank:]).numpy(), dtype=np.float32)
+    gram = centred @ centred.T if wide else centred.T @ centred
+    values, axes = _leading_axes(lambda basis: gram @ basis, len(gram), rank, rng, passes=20)
+    return np.asarray((axes * values.clamp_min(0).sqrt() if wide else centred @ axes).numpy(), dtype=np.float32)
+
+
+def _leading_axes(
+    multiply: Callable[[torch.Tensor], torch.Tensor], width: int, count: int, rng: np.random.Generator, *, passes: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest eigenvalues (count,) of a symmetric matrix (width, width) and their axes (width, count), by subspace
+    iteration: all that is asked of the matrix is its product with a few columns."""
+    spread = min(count + 10, width)
+    basis = torch.from_numpy(np.linalg.qr(rng.standard_normal((width, spread)))[0].astype(np.float32))
+    for _ in range(passes):
+        basis, _ = torch.linalg.qr(multiply(basis))
+    values, turned = torch.linalg.eigh((basis.T @ multiply(basis)).double())
+    return values.flip(0)[:count].float(), basis @ turned.flip(1)[:, :count].float()
 
 
 def joint_neighbours(scores: list[Floats], shares: tuple[float, float], neighbours: int, seed: int) -> Rows:

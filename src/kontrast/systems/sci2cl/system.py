@@ -53,8 +53,7 @@ from kontrast.training import Stage
 KEY = "X_sci2cl"
 """Where the vectors stand in `obsm`."""
 BLOCK = 512
-WARM_UP_STEPS, CONTRAST_STEPS = 150, 500
-LEAST_EPOCHS = 3
+WARM_UP_STEPS, CONTRAST_STEPS = 20, 500
 
 
 class Sci2CL(System[Sci2CLConfig, OmicsData]):
@@ -230,7 +229,7 @@ class Sci2CL(System[Sci2CLConfig, OmicsData]):
 
     def _epochs(self, cells: int, given: int | None, steps: int) -> int:
         per_epoch = -(-cells // self.config.batch_size)
-        return given if given is not None else max(LEAST_EPOCHS, round(steps / per_epoch))
+        return given if given is not None else max(1, round(steps / per_epoch))
 
     def _learned(self, train: OmicsData) -> Training:
         """Everything that is known before the first step, put into the model's buffers."""
