@@ -183,7 +183,7 @@ def test_names_of_rows_must_differ(kontrast_, tmp_path):
 
 OPTIONS = {
     "unknown": (["--text.dimm", "3"], ["--text.dimm", "--text.dim", "kontrast info pairs"]),
-    "without its section": (["--max-steps", "3"], ["--max-steps", "--trainer.max-steps"]),
+    "without its section": (["--max-stepz", "3"], ["--max-stepz", "--trainer.max-steps"]),
     "unknown of the trainer": (["--trainer.max-stepz", "3"], ["--trainer.max-stepz", "--trainer.max-steps"]),
     "where the run lies": (["--trainer.directory", "x"], ["--trainer.directory"]),
     "no value": (["--text.dim"], ["--text.dim", "needs a value"]),

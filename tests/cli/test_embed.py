@@ -13,9 +13,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+from kontrast import progress
 from kontrast.contract import load_system
 from kontrast.pipeline import embed
+from kontrast.pipeline.embed_ray import ShardWorker
 
 
 @pytest.fixture
@@ -221,6 +224,24 @@ def test_ray_writes_what_one_process_writes(ray_here, kontrast_, run, corpus, tm
     assert said.json()["rows"] == 180
     assert all((out / name).stat().st_mtime_ns == changed for name, changed in before.items())
     np.testing.assert_allclose(vectors(out), expected(run, corpus), atol=1e-6)
+
+
+def test_a_worker_sends_home_what_a_person_can_mend(run, corpus, tmp_path):
+    mode, threads = progress.set_mode("off"), torch.get_num_threads()
+    try:
+        worker = ShardWorker(run, "fp32")
+        (corpus / "c.jsonl").write_text('{"question": 3}\n')
+        targets = [tmp_path / "a.parquet", tmp_path / "c.parquet"]
+        batch = {"source": [str(corpus / "a.csv"), str(corpus / "c.jsonl")], "target": list(map(str, targets))}
+        made = worker(batch)
+    finally:
+        progress.set_mode(mode)
+        torch.set_num_threads(threads)
+    assert made["rows"][0] > 0
+    assert made["rows"][1] == 0
+    assert made["problem"][0] == ""
+    assert "c.jsonl" in made["problem"][1]
+    assert [target.exists() for target in targets] == [True, False]
 
 
 def test_without_ray_the_extra_is_named(kontrast_, run, corpus, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from kontrast.data.surfaces import ANOMALOUS, NORMAL, UNKNOWN, decode, list_files, load_masks, read_surfaces, sizes
+from kontrast.data.surfaces.layouts import find_surfaces
 from kontrast.errors import DataError, MissingExtraError
 
 
@@ -253,3 +254,13 @@ def test_a_damaged_member_of_an_archive_is_named(tmp_path):
     file = next(iter(list_files(path).values()))
     with pytest.raises(DataError, match=r"0\.png"):
         list(decode([file], 8))
+
+
+def test_a_layout_is_told_by_names_alone():
+    files = dict.fromkeys(("train/ok/1.png", "test/ok/2.png", "test/hole/3.png", "ground_truth/hole/3_mask.png"))
+    found = find_surfaces(files, "lids")
+    assert [(one.domain, one.part, one.label, one.kind) for one in found] == [
+        ("lids", "test", ANOMALOUS, "hole"), ("lids", "test", NORMAL, "ok"), ("lids", "train", NORMAL, "ok"),
+    ]  # fmt: skip
+    with pytest.raises(DataError, match="lids: holds no image"):
+        find_surfaces({"read.me": None}, "lids")

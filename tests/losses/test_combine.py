@@ -7,13 +7,17 @@ from kontrast.losses._combine import combines
 from kontrast.ops import Combine
 
 
-def test_the_mark_leaves_the_function_as_it_is():
-    def loss(x):
-        return x + 1
+def test_the_mark_keeps_name_and_values_and_gives_the_group_in_force():
+    def loss(x, *, group=None):
+        """Adds one."""
+        return x + 1, group
 
     marked = combines("mean_of_locals")(loss)
-    assert marked is loss
-    assert (marked.combine, marked(1)) == ("mean_of_locals", 2)
+    assert (marked.__name__, marked.__doc__) == ("loss", "Adds one.")
+    assert (marked.combine, marked.ring) == ("mean_of_locals", True)
+    assert marked(1) == (2, None)  # alone, there is no group to join
+    assert not combines("gathered_candidates")(loss).ring
+    assert combines("gathered_candidates", ring=True)(loss).ring
 
 
 def test_every_objective_declares_a_known_way():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 import time
 
 import pytest
-import torch
 
 from kontrast.ops.threads import ordered_fold
 
@@ -68,17 +68,21 @@ def test_a_task_s_error_reaches_the_caller_and_the_threads_live_on() -> None:
     assert seen == [0, 1, 2]
 
 
-def test_kernels_are_single_threaded_there_and_the_caller_s_setting_stays() -> None:
-    before = torch.get_num_threads()
-    counts: list[int] = []
-    ordered_fold(4, lambda: lambda i: torch.get_num_threads(), lambda i, r: counts.append(r), threads=2)
-    assert counts == [1] * 4
-    assert torch.get_num_threads() == before
-    later: list[int] = []
-    thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
-    thread.start()
-    thread.join()
-    assert later == [before]
+@pytest.mark.parametrize("own", [1, 2])
+def test_kernels_are_single_threaded_there_and_the_caller_s_setting_stays(own: int) -> None:
+    # In a process of its own: the pool is made anew, under the number of threads that its user has.
+    script = (
+        "import threading, torch\n"
+        "from kontrast.ops.threads import ordered_fold\n"
+        "counts, later = [], []\n"
+        "ordered_fold(4, lambda: lambda i: torch.get_num_threads(), lambda i, r: counts.append(r), threads=2)\n"
+        "thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))\n"
+        "thread.start(); thread.join()\n"
+        "print(*counts, '/', torch.get_num_threads(), *later)\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": str(own)}
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert found.stdout.split() == ["1"] * 4 + ["/", str(own), str(own)]
 
 
 def test_the_process_ends_cleanly_right_after_a_call() -> None:

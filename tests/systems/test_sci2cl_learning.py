@@ -27,6 +27,7 @@ def test_bone_marrow_cells_are_clustered_better_than_by_principal_components(sha
     baselines = system.baselines(parts.train, parts.test)
     for name in ("rna PCA", "prot PCA", "both side by side"):
         assert found["nmi"] > baselines[name]["nmi"], name
+        assert found["ari"] > baselines[name]["ari"] + 0.02, name
     assert found["matching_recall@1"] > 3 / len(parts.test)
     permuted = [system.evaluate(system.permuted(parts.test, seed))["ari"] for seed in range(5)]
     assert abs(np.mean(permuted)) < 0.03

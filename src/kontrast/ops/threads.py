@@ -62,6 +62,8 @@ class _Pool:
             thread.join(timeout=5)
 
     def _serve(self, ready: threading.Barrier) -> None:
+        # torch initialises a thread when it is first asked for its number, and would then overwrite what was set.
+        torch.get_num_threads()
         torch.set_num_threads(1)
         ready.wait()
         with torch.no_grad():

@@ -42,6 +42,7 @@ from kontrast.progress import say
 from kontrast.randomness import derive_seed
 from kontrast.training.batches import Batches, Shard, to_device
 from kontrast.training.checkpoint import Checkpoint, pack, pack_optimiser, unpack, unpack_optimiser
+from kontrast.training.compiling import Encode, compiled_encode
 from kontrast.training.config import TrainerConfig
 from kontrast.training.grad_cache import check_rows_alone, encode_in_parts
 from kontrast.training.history import Row
@@ -67,6 +68,12 @@ def fit(stage: Stage, config: TrainerConfig, run: Run) -> None:
                 trainer.fit(_Loop(stage, config, run))
         except SIGTERMException:
             raise SystemExit(128 + signal.SIGTERM) from None
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            what = "a process that prepares batches (option 'workers') was killed, maybe for want of memory"
+            way = "start the same command again with --resume" if config.directory is not None else "train again"
+            raise KontrastError(f"{what}; {way}, with fewer workers.") from None
         except SystemExit:
             # Lightning ends the process on Ctrl-C; a library must not.
             if trainer.interrupted:
@@ -91,6 +98,7 @@ class _Loop(lightning.LightningModule):
         self._clock = self._saved_at = time.perf_counter()
         self._spent = {"validating": 0.0, "saving": 0.0}
         self._checked = False  # whether the first batch could be encoded in parts
+        self._encode_whole: Encode = stage.model.encode
 
     # -- what Lightning asks for -------------------------------------------------------------------------------------
 
@@ -207,6 +215,8 @@ class _Loop(lightning.LightningModule):
     # -- a step in parts, and of several processes --------------------------------------------------------------------
 
     def on_train_start(self) -> None:
+        if self.config.compile:
+            self._encode_whole = compiled_encode(self.model, parts=self.config.micro_batch is not None)
         wrapped = self.trainer.strategy.model
         if self.config.micro_batch is not None and isinstance(wrapped, DistributedDataParallel):
             # Parameters get their gradients part by part; they are averaged once, when all of them are whole.
@@ -219,7 +229,7 @@ class _Loop(lightning.LightningModule):
     def _encode(self, batch: Any) -> Mapping[str, Tensor]:
         rows = self.config.micro_batch
         if rows is None:
-            return self.model.encode(batch)
+            return self._encode_whole(batch)
         if self.trainer.world_size > 1:
             share_tensors(self.stage.model.buffers())  # as is done for undivided steps by what wraps the model
         if not self._checked:

@@ -61,6 +61,7 @@ class TrainerConfig(BaseConfig):
     loggers: list[Logger] = param(lambda: ["csv"], "files of metrics that are written into the directory")
     workers: int = param(0, "processes that prepare batches; 0 prepares them in the training process", ge=0)
     progress: Mode = param("auto", "bar on a terminal and lines in a pipe (auto), bar, lines or off")
+    compile: bool = param(False, "compile what encodes batches; pays on GPUs and in long runs, see the documentation")
     gradient_clip: float | None = param(None, "largest norm of the gradient", gt=0)
     patience: int | None = param(
         None, "stop after so many validations without a better one; none: never", unit="validations", ge=1
