@@ -256,11 +256,14 @@ def test_a_damaged_member_of_an_archive_is_named(tmp_path):
         list(decode([file], 8))
 
 
-def test_a_layout_is_told_by_names_alone():
-    files = dict.fromkeys(("train/ok/1.png", "test/ok/2.png", "test/hole/3.png", "ground_truth/hole/3_mask.png"))
-    found = find_surfaces(files, "lids")
-    assert [(one.domain, one.part, one.label, one.kind) for one in found] == [
-        ("lids", "test", ANOMALOUS, "hole"), ("lids", "test", NORMAL, "ok"), ("lids", "train", NORMAL, "ok"),
-    ]  # fmt: skip
+def test_a_layout_is_told_by_names_alone(tmp_path):
+    names = ("train/ok/1.png", "test/ok/2.png", "test/hole/3.png", "ground_truth/hole/3_mask.png")
+    put(tmp_path, dict.fromkeys(names, b"never opened"))
+    found = find_surfaces(list_files(tmp_path), "lids")
+    assert [(one.domain, one.part, one.label, one.kind, one.mask is None) for one in found] == [
+        ("lids", "test", ANOMALOUS, "hole", False),
+        ("lids", "test", NORMAL, "ok", True),
+        ("lids", "train", NORMAL, "ok", True),
+    ]
     with pytest.raises(DataError, match="lids: holds no image"):
-        find_surfaces({"read.me": None}, "lids")
+        find_surfaces({}, "lids")
