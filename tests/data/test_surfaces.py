@@ -262,8 +262,8 @@ def test_a_layout_is_told_by_names_alone(tmp_path):
     found = find_surfaces(list_files(tmp_path), "lids")
     assert [(one.domain, one.part, one.label, one.kind, one.mask is None) for one in found] == [
         ("lids", "test", ANOMALOUS, "hole", False),
-        ("lids", "test", NORMAL, "ok", True),
-        ("lids", "train", NORMAL, "ok", True),
+        ("lids", "test", NORMAL, "good", True),
+        ("lids", "train", NORMAL, "good", True),
     ]
     with pytest.raises(DataError, match="lids: holds no image"):
         find_surfaces({}, "lids")
