@@ -79,7 +79,7 @@ class Sci2CL(System[Sci2CLConfig, OmicsData]):
         higher_is_better=True,
         ablation="the contrastive terms within and between the modalities (the autoencoders alone, trained as long)",
         null_control="which cell's second modality belongs to which cell's first",
-        unit="held-out cells",
+        unit="cells",
         arxiv="2508.18304",
         citation="Liu, Peng, Li, Zhang, Guan, Zhou, scI2CL: single-cell multi-omics by contrastive learning, 2025",
         extras=("omics",),
