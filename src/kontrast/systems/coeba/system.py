@@ -70,7 +70,7 @@ class CoEBA(System[CoEBAConfig, LinkData]):
         higher_is_better=True,
         ablation="the contrastive terms (the plain graph autoencoder)",
         null_control="which node of one view stands for which node of the other",
-        unit="held-out edges",
+        unit="edges",
         arxiv="2508.14808",
         citation="Chang, Hung, Lu, Shen, contrastive link prediction with edge balancing augmentation, CIKM 2025",
     )
