@@ -111,6 +111,8 @@ def train(
 
 
 def main() -> None:
+    # Whoever starts the tests in the background of a script has their interrupts ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     codes = []
     for run in json.loads(sys.argv[1]):
         child = os.fork()
