@@ -88,7 +88,7 @@ class Lob(System[LobConfig, LobData]):
         higher_is_better=True,
         ablation="the supervised contrast (reconstruction alone)",
         null_control="at which times the manipulated messages are",
-        unit="messages",
+        unit="manipulation events",
         arxiv="2508.17086",
         citation="Lin, Yang, detecting multilevel manipulation from limit order books, arXiv 2508.17086, 2025",
     )
