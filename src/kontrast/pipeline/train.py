@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kontrast.config import Preset
+from kontrast.config import BaseConfig, Preset
 from kontrast.contract import System, SystemConfig, load_system
 from kontrast.data.splits import Splits
-from kontrast.errors import CheckpointError, DataError, KontrastError
+from kontrast.errors import CheckpointError, ConfigError, DataError, KontrastError
 from kontrast.evaluation.intervals import bootstrap_interval
 from kontrast.extras import installed
 from kontrast.files import content_hash
@@ -85,7 +85,7 @@ def train_run(
         resume = resume and (run.path / "run.json").is_file()
         if resume:
             run = RunFolder.open(out)
-            _check_same(run, system.card.name, sha, options)
+            _check_same(run, system, sha, options)
             if run.record.status == "finished":
                 begin.done()
                 say(f"{run.path} is finished already.")
@@ -194,16 +194,27 @@ def _check_parts(estimator: System[Any, Any], splits: Splits[Any], data: str | P
             raise DataError(f"the {name} part has no rows", file=data, mend="bring more rows or a 'split' column")
 
 
-def _check_same(run: RunFolder, name: str, sha: str, options: dict[str, Any]) -> None:
+def _with_defaults(config: type[BaseConfig], stored: dict[str, Any]) -> dict[str, Any]:
+    """Stored options as they would be written today: one that did not exist yet when they were is at its default."""
+    try:
+        return config(**stored).model_dump(mode="json")
+    except ConfigError:
+        return stored
+
+
+def _check_same(run: RunFolder, system: type[System[Any, Any]], sha: str, options: dict[str, Any]) -> None:
     record = run.record
     mend = "give the run's own data and options, another --out, or --overwrite instead of --resume"
-    if record.system != name:
-        raise CheckpointError(f"is a run of '{record.system}', not of '{name}'", file=run.path, mend=mend)
+    if record.system != system.card.name:
+        raise CheckpointError(f"is a run of '{record.system}', not of '{system.card.name}'", file=run.path, mend=mend)
     if record.data.get("sha256") != sha:
         raise CheckpointError("was trained on other data (their sha256 differs)", file=run.path, mend=mend)
     stored = run.config()
+    schema: dict[str, type[BaseConfig]] = {"system": system.Config, "trainer": TrainerConfig}
     for section, values in options.items():
-        before = stored.get(section) or {}
+        before = _with_defaults(schema[section], stored.get(section) or {})
+        if section == "trainer":
+            before = {option: value for option, value in before.items() if option not in OWN_TO_RUN}
         for option in sorted({*values, *before}):
             if values.get(option) != before.get(option):
                 raise CheckpointError(
