@@ -3,6 +3,7 @@
 from kontrast.contract.card import Card
 from kontrast.contract.registry import load_system, system_names
 from kontrast.contract.results import Embeddings, Figure, Measurement
+from kontrast.contract.stored import loading_stored, save_stored
 from kontrast.contract.system import System, SystemConfig, default_preset
 
 __all__ = [
@@ -14,5 +15,7 @@ __all__ = [
     "SystemConfig",
     "default_preset",
     "load_system",
+    "loading_stored",
+    "save_stored",
     "system_names",
 ]

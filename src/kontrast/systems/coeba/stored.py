@@ -7,15 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 from scipy import sparse
 
+from kontrast.contract import loading_stored, save_stored
 from kontrast.data.graphs import Graph, canonical
-from kontrast.errors import CheckpointError
-from kontrast.files import read_json, write_json
 
-MEND = "train it again, or copy the model again"
+NAMES = ("graph.safetensors", "nodes.json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +29,6 @@ class StoredGraph:
 
     def save(self, folder: Path) -> None:
         """Writes graph.safetensors and nodes.json into a new folder."""
-        folder.mkdir()
         tensors = {"context": self.context, "known": self.graph.edges}
         features = self.graph.features
         if features is not None:
@@ -42,11 +38,8 @@ class StoredGraph:
                 "starts": features.indptr.astype(np.int64),
                 "width": np.array([features.shape[1]], np.int64),
             }
-        save_file(
-            {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / "graph.safetensors"
-        )
         labels = None if self.graph.labels is None else list(self.graph.labels)
-        write_json(folder / "nodes.json", {"ids": list(self.graph.ids), "labels": labels})
+        save_stored(folder, tensors, {"ids": list(self.graph.ids), "labels": labels}, names=NAMES)
 
     @classmethod
     def load(cls, folder: Path) -> StoredGraph:
@@ -55,12 +48,7 @@ class StoredGraph:
         Raises:
             CheckpointError: if a file is missing or damaged.
         """
-        for name in ("graph.safetensors", "nodes.json"):
-            if not (folder / name).is_file():
-                raise CheckpointError(f"has no {name}", file=folder, mend=MEND)
-        listed = read_json(folder / "nodes.json")
-        try:
-            tensors = load_file(folder / "graph.safetensors")
+        with loading_stored(folder, names=NAMES) as (tensors, listed):
             ids = tuple(map(str, listed["ids"]))
             labels = None if listed["labels"] is None else tuple(map(str, listed["labels"]))
             context, known = (canonical(tensors[name], len(ids)) for name in ("context", "known"))
@@ -68,7 +56,4 @@ class StoredGraph:
             if "features" in tensors:
                 parts = (tensors["features"], tensors["columns"], tensors["starts"])
                 features = sparse.csr_array(parts, shape=(len(ids), int(tensors["width"][0])))
-        except (SafetensorError, KeyError, TypeError, ValueError, IndexError) as error:
-            reason = " ".join(str(error).split())[:150]
-            raise CheckpointError(f"is damaged ({reason})", file=folder, mend=MEND) from None
-        return cls(Graph(ids, known, features, labels), context)
+            return cls(Graph(ids, known, features, labels), context)

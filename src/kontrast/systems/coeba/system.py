@@ -31,7 +31,7 @@ from kontrast.systems.coeba.heuristics import Heuristics, hard_negatives
 from kontrast.systems.coeba.measuring import KS, link_measurement
 from kontrast.systems.coeba.model import CoEBAModel, balancing, inside
 from kontrast.systems.coeba.questions import is_question, read_held_out, read_question
-from kontrast.systems.coeba.stored import MEND, StoredGraph
+from kontrast.systems.coeba.stored import StoredGraph
 from kontrast.systems.coeba.views import GraphTensors, LinkBatches, LinkData, Nodes
 from kontrast.training import Stage
 from kontrast.training.batches import to_device
@@ -392,7 +392,7 @@ class CoEBA(System[CoEBAConfig, LinkData]):
         try:
             self.platt_ = PlattScaling.from_dict(read_json(path)) if path.is_file() else None
         except ValueError as error:
-            raise CheckpointError(f"is damaged ({error})", file=path, mend=MEND) from None
+            raise CheckpointError(f"is damaged ({error})", file=path, mend="train it again") from None
 
 
 def _named(graph: Graph, pairs: Nodes) -> list[tuple[str, str]]:

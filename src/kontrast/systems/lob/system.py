@@ -11,16 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
-from kontrast.contract import Card, Embeddings, Figure, Measurement, System
+from kontrast.contract import Card, Embeddings, Figure, Measurement, System, loading_stored, save_stored
 from kontrast.data.orderbooks import KINDS, OrderStream, read_orderbooks
 from kontrast.data.splits import Splits
-from kontrast.errors import CheckpointError, DataError
+from kontrast.errors import DataError
 from kontrast.evaluation.detection import average_precision
 from kontrast.evaluation.leaks import LeakReport, check_leaks
-from kontrast.files import read_json, write_json
 from kontrast.progress import say
 from kontrast.randomness import numpy_rng
 from kontrast.systems.lob.answers import episodes, inspection, message_table
@@ -52,7 +49,7 @@ from kontrast.systems.lob.views import (
 )
 from kontrast.training import IndexedBatches, Stage
 
-MEND = "train it again, or copy the model again"
+STORED = ("detector.safetensors", "detector.json")
 QUANTILE = 0.99
 """Where no manipulation is known on the validation part, alerts are scores above this quantile of normal ones."""
 
@@ -452,17 +449,13 @@ class Lob(System[LobConfig, LobData]):
 
     def save_extra(self, folder: Path) -> None:
         """The detector's arrays, and the thresholds."""
-        save_file(self.detector_.arrays(), folder / "detector.safetensors")
-        write_json(folder / "detector.json", {"name": self.detector_.name, "thresholds": self.thresholds_})
+        facts = {"name": self.detector_.name, "thresholds": self.thresholds_}
+        save_stored(folder, self.detector_.arrays(), facts, names=STORED)
 
     def load_extra(self, folder: Path) -> None:
-        listed = read_json(folder / "detector.json")
-        try:
-            name, thresholds = str(listed["name"]), {str(k): float(v) for k, v in listed["thresholds"].items()}
-            self.detector_ = detector_from_arrays(name, load_file(folder / "detector.safetensors"))
-        except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:150]
-            raise CheckpointError(f"is damaged ({reason})", file=folder / "detector.json", mend=MEND) from None
+        with loading_stored(folder, names=STORED) as (arrays, listed):
+            thresholds = {str(k): float(v) for k, v in dict(listed["thresholds"]).items()}
+            self.detector_ = detector_from_arrays(str(listed["name"]), arrays)
         self.thresholds_ = thresholds
 
 

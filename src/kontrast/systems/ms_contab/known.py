@@ -7,15 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
-from kontrast.errors import CheckpointError
-from kontrast.files import read_json, write_json
+from kontrast.contract import loading_stored, save_stored
 
 Vectors = npt.NDArray[np.float32]
-MEND = "train it again, or copy the model again"
-_TENSORS = ("cohorts", "gene", "chromosome", "patients")
+NAMES = ("vectors.safetensors", "names.json")
+_TENSORS = ("cohorts", "gene", "chromosome", "patients", "classes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +49,8 @@ class Known:
 
     def save(self, folder: Path) -> None:
         """Writes vectors.safetensors and names.json into a new folder."""
-        folder.mkdir()
-        tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in _TENSORS}
-        save_file({**tensors, "classes": self.classes}, folder / "vectors.safetensors")
-        write_json(folder / "names.json", {"names": list(self.names)})
+        tensors = {name: getattr(self, name) for name in _TENSORS}
+        save_stored(folder, tensors, {"names": list(self.names)}, names=NAMES)
 
     @classmethod
     def load(cls, folder: Path) -> Known:
@@ -64,17 +59,9 @@ class Known:
         Raises:
             CheckpointError: if a file is missing or damaged.
         """
-        for name in ("vectors.safetensors", "names.json"):
-            if not (folder / name).is_file():
-                raise CheckpointError(f"has no {name}", file=folder, mend=MEND)
-        listed = read_json(folder / "names.json")
-        try:
-            tensors = load_file(folder / "vectors.safetensors")
+        with loading_stored(folder, names=NAMES) as (tensors, listed):
             names = tuple(map(str, listed["names"]))
-            known = cls(names, **{name: tensors[name] for name in (*_TENSORS, "classes")})
-        except (SafetensorError, KeyError, TypeError) as error:
-            reason = " ".join(str(error).split())[:150]
-            raise CheckpointError(f"is damaged ({reason})", file=folder, mend=MEND) from None
-        if not len(known.cohorts) == len(names) or not len(known.patients) == len(known.classes):
-            raise CheckpointError("is damaged: numbers of names and vectors differ", file=folder, mend=MEND)
-        return known
+            known = cls(names, **{name: tensors[name] for name in _TENSORS})
+            if not len(known.cohorts) == len(names) or not len(known.patients) == len(known.classes):
+                raise ValueError("numbers of names and vectors differ")
+            return known

@@ -8,12 +8,11 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
-from kontrast.errors import CheckpointError
+from kontrast.contract import loading_stored, save_stored
 from kontrast.evaluation.search import SearchIndex
-from kontrast.files import read_json, write_json
+
+NAMES = ("vectors.safetensors", "candidates.json")
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,7 @@ class Corpus:
 
     def save(self, folder: Path) -> None:
         """Writes vectors.safetensors and candidates.json into a new folder."""
-        folder.mkdir()
-        save_file({"vectors": self.vectors}, folder / "vectors.safetensors")
-        write_json(folder / "candidates.json", {"ids": self.ids, "words": self.words})
+        save_stored(folder, {"vectors": self.vectors}, {"ids": self.ids, "words": self.words}, names=NAMES)
 
     @classmethod
     def load(cls, folder: Path) -> Corpus:
@@ -47,16 +44,8 @@ class Corpus:
         Raises:
             CheckpointError: if a file is missing or damaged.
         """
-        for name in ("vectors.safetensors", "candidates.json"):
-            if not (folder / name).is_file():
-                raise CheckpointError(f"has no {name}", file=folder, mend="train or copy the model again")
-        listed = read_json(folder / "candidates.json")
-        try:
-            vectors = load_file(folder / "vectors.safetensors")["vectors"]
-            ids, words = listed["ids"], listed["words"]
-        except (SafetensorError, KeyError, TypeError) as error:
-            raise CheckpointError(f"is damaged ({error})", file=folder, mend="train or copy the model again") from None
-        if not len(vectors) == len(ids) == len(words):
-            what = f"is damaged: {len(vectors)} vectors, {len(ids)} ids and {len(words)} texts"
-            raise CheckpointError(what, file=folder, mend="train or copy the model again")
-        return cls(vectors, ids, words)
+        with loading_stored(folder, names=NAMES) as (tensors, listed):
+            vectors, ids, words = tensors["vectors"], listed["ids"], listed["words"]
+            if not len(vectors) == len(ids) == len(words):
+                raise ValueError(f"{len(vectors)} vectors, {len(ids)} ids and {len(words)} texts")
+            return cls(vectors, ids, words)

@@ -74,7 +74,7 @@ class Sci2CLConfig(SystemConfig):
     )
     neighbours: int = param(15, "nearest training cells that count as neighbours", ge=1, le=500, source=OURS)
     temperature: float = param(
-        0.5, "softmax temperature; below 0.3 it tells cells of one type apart", gt=0, le=10, paper=1.0, source=OURS
+        1.0, "softmax temperature; the lower, the more it tells cells of one type apart", gt=0, le=10, source="[code]"
     )
     itm: Literal["off", "neighbours", "labels"] = param(
         "off",

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from safetensors.torch import load_file, save_file
 
-from kontrast.errors import CheckpointError
-from kontrast.files import read_json, write_json
+from kontrast.contract import loading_stored, save_stored
+
+NAMES = ("reference.safetensors", "reference.json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,20 +31,16 @@ class Reference:
         """Writes reference.safetensors and reference.json."""
         names = sorted(set(self.labels.tolist()))
         codes = np.asarray([names.index(label) for label in self.labels.tolist()], dtype=np.int64)
-        tensors = {"vectors": torch.from_numpy(self.vectors.copy()), "codes": torch.from_numpy(codes)}
-        save_file(tensors, folder / "reference.safetensors")
-        write_json(folder / "reference.json", {"labels": names, "column": self.column})
+        facts = {"labels": names, "column": self.column}
+        save_stored(folder, {"vectors": self.vectors, "codes": codes}, facts, names=NAMES)
 
     @classmethod
     def load(cls, folder: Path) -> Reference:
         """What `save` wrote.
 
         Raises:
-            CheckpointError: if it is damaged.
+            CheckpointError: if it is missing or damaged.
         """
-        tensors, facts = load_file(folder / "reference.safetensors"), read_json(folder / "reference.json")
-        try:
+        with loading_stored(folder, names=NAMES) as (tensors, facts):
             names = np.asarray([*facts["labels"], ""], dtype=object)[:-1]
-            return cls(tensors["vectors"].numpy(), names[tensors["codes"].numpy()], facts["column"])
-        except (KeyError, IndexError, TypeError) as error:
-            raise CheckpointError(f"is damaged ({error})", file=folder / "reference.json") from None
+            return cls(tensors["vectors"], names[tensors["codes"]], facts["column"])
