@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from kontrast.losses._combine import combines
-from kontrast.losses._temperature import Temperature
+from kontrast.losses._temperature import Tempered
 from kontrast.ops import Group, Paired, Products, Rule, contrast
 from kontrast.ops.rule import Partition, Reduction
 
@@ -100,7 +100,7 @@ def debiased_loss(
     )  # fmt: skip
 
 
-class HardNegativeLoss(nn.Module):
+class HardNegativeLoss(Tempered):
     """`hard_negative_loss` with a temperature of its own; hardness 0 makes it the debiased loss.
 
     Args:
@@ -114,14 +114,11 @@ class HardNegativeLoss(nn.Module):
         debias: float = 0.0, partition: Partition = "joint", products: Products = "fp32",
         reduction: Reduction = "mean", group: Group = None,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.temperature = Temperature(temperature, learnable=learnable)
-        self.normalize, self.hardness, self.debias, self.partition = normalize, hardness, debias, partition
-        self.products, self.reduction, self.group = products, reduction, group
+        super().__init__(
+            temperature, learnable=learnable, normalize=normalize, hardness=hardness, debias=debias,
+            partition=partition, products=products, reduction=reduction, group=group,
+        )  # fmt: skip
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """The loss of two views a (n, d) and b (n, d)."""
-        return hard_negative_loss(
-            a, b, temperature=self.temperature(), normalize=self.normalize, hardness=self.hardness, debias=self.debias,
-            partition=self.partition, products=self.products, reduction=self.reduction, group=self.group,
-        )  # fmt: skip
+        return hard_negative_loss(a, b, **self.options())

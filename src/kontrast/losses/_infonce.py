@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from kontrast.losses._combine import combines
-from kontrast.losses._temperature import Temperature
+from kontrast.losses._temperature import Tempered
 from kontrast.ops import Group, Paired, Products, Rule, contrast
 from kontrast.ops.rule import Reduction
 
@@ -109,7 +109,7 @@ def clip_loss(
     )
 
 
-class InfoNCE(nn.Module):
+class InfoNCE(Tempered):
     """`info_nce` with a temperature of its own.
 
     Args:
@@ -122,21 +122,19 @@ class InfoNCE(nn.Module):
         self, temperature: float = 0.07, *, learnable: bool = False, normalize: bool = True,
         products: Products = "fp32", reduction: Reduction = "mean", group: Group = None,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.temperature = Temperature(temperature, learnable=learnable)
-        self.normalize, self.products, self.reduction, self.group = normalize, products, reduction, group
+        super().__init__(
+            temperature, learnable=learnable, normalize=normalize, products=products, reduction=reduction,
+            group=group,
+        )  # fmt: skip
 
     def forward(
         self, anchors: Tensor, candidates: Tensor, ids: Tensor | None = None, hard_negatives: Tensor | None = None
     ) -> Tensor:
         """The loss of anchors (n, d) against candidates (m, d)."""
-        return info_nce(
-            anchors, candidates, temperature=self.temperature(), normalize=self.normalize, ids=ids,
-            hard_negatives=hard_negatives, products=self.products, reduction=self.reduction, group=self.group,
-        )  # fmt: skip
+        return info_nce(anchors, candidates, ids=ids, hard_negatives=hard_negatives, **self.options())
 
 
-class ClipLoss(nn.Module):
+class ClipLoss(Tempered):
     """`clip_loss` with a temperature of its own, learned by default as in the paper.
 
     Args:
@@ -149,13 +147,11 @@ class ClipLoss(nn.Module):
         self, temperature: float = 0.07, *, learnable: bool = True, normalize: bool = True,
         products: Products = "fp32", reduction: Reduction = "mean", group: Group = None,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.temperature = Temperature(temperature, learnable=learnable)
-        self.normalize, self.products, self.reduction, self.group = normalize, products, reduction, group
+        super().__init__(
+            temperature, learnable=learnable, normalize=normalize, products=products, reduction=reduction,
+            group=group,
+        )  # fmt: skip
 
     def forward(self, a: Tensor, b: Tensor, ids: Tensor | None = None) -> Tensor:
         """The loss of paired rows a (n, d) and b (n, d)."""
-        return clip_loss(
-            a, b, temperature=self.temperature(), normalize=self.normalize, ids=ids,
-            products=self.products, reduction=self.reduction, group=self.group,
-        )  # fmt: skip
+        return clip_loss(a, b, ids=ids, **self.options())

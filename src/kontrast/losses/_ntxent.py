@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from kontrast.losses._combine import combines
-from kontrast.losses._temperature import Temperature
+from kontrast.losses._temperature import Tempered
 from kontrast.ops import Group, Labels, Paired, Products, Rule, contrast
 from kontrast.ops.rule import Denominator, NoPositive, Partition, Reduction
 
@@ -155,7 +155,7 @@ def dcl(
     return contrast(a, b, rule, temperature=temperature, normalize=normalize, products=products, group=group)
 
 
-class NTXent(nn.Module):
+class NTXent(Tempered):
     """`nt_xent` with a temperature of its own.
 
     Args:
@@ -169,21 +169,17 @@ class NTXent(nn.Module):
         denominator: Denominator = "own_positive", no_positive: NoPositive = "skip",
         products: Products = "fp32", reduction: Reduction = "pairs", group: Group = None,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.temperature = Temperature(temperature, learnable=learnable)
-        self.normalize, self.denominator, self.no_positive = normalize, denominator, no_positive
-        self.products, self.reduction, self.group = products, reduction, group
+        super().__init__(
+            temperature, learnable=learnable, normalize=normalize, denominator=denominator, no_positive=no_positive,
+            products=products, reduction=reduction, group=group,
+        )  # fmt: skip
 
     def forward(self, z: Tensor, other: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
         """The loss of z (n, d) with a second view (n, d) or with labels (n,)."""
-        return nt_xent(
-            z, other, labels=labels, temperature=self.temperature(), normalize=self.normalize,
-            denominator=self.denominator, no_positive=self.no_positive, products=self.products,
-            reduction=self.reduction, group=self.group,
-        )  # fmt: skip
+        return nt_xent(z, other, labels=labels, **self.options())
 
 
-class Grace(nn.Module):
+class Grace(Tempered):
     """`grace` with a temperature of its own.
 
     Args:
@@ -196,19 +192,17 @@ class Grace(nn.Module):
         self, temperature: float = 0.5, *, learnable: bool = False, normalize: bool = True,
         products: Products = "fp32", reduction: Reduction = "mean", group: Group = None,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.temperature = Temperature(temperature, learnable=learnable)
-        self.normalize, self.products, self.reduction, self.group = normalize, products, reduction, group
+        super().__init__(
+            temperature, learnable=learnable, normalize=normalize, products=products, reduction=reduction,
+            group=group,
+        )  # fmt: skip
 
     def forward(self, u: Tensor, v: Tensor, ids: Tensor | None = None) -> Tensor:
         """The loss of two views u (n, d) and v (n, d)."""
-        return grace(
-            u, v, temperature=self.temperature(), normalize=self.normalize, ids=ids,
-            products=self.products, reduction=self.reduction, group=self.group,
-        )  # fmt: skip
+        return grace(u, v, ids=ids, **self.options())
 
 
-class DCL(nn.Module):
+class DCL(Tempered):
     """`dcl` with a temperature of its own.
 
     Args:
@@ -221,14 +215,11 @@ class DCL(nn.Module):
         self, temperature: float = 0.1, *, learnable: bool = False, normalize: bool = True,
         partition: Partition = "joint", products: Products = "fp32", reduction: Reduction = "mean", group: Group = None,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.temperature = Temperature(temperature, learnable=learnable)
-        self.normalize, self.partition = normalize, partition
-        self.products, self.reduction, self.group = products, reduction, group
+        super().__init__(
+            temperature, learnable=learnable, normalize=normalize, partition=partition, products=products,
+            reduction=reduction, group=group,
+        )  # fmt: skip
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """The loss of two views a (n, d) and b (n, d)."""
-        return dcl(
-            a, b, temperature=self.temperature(), normalize=self.normalize, partition=self.partition,
-            products=self.products, reduction=self.reduction, group=self.group,
-        )  # fmt: skip
+        return dcl(a, b, **self.options())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kontrast.losses._combine import combines
-from kontrast.losses._temperature import Temperature
+from kontrast.losses._temperature import Tempered
 from kontrast.ops import Group, Paired, Products, Rule, contrast
 from kontrast.ops.rule import Reduction
 
@@ -65,7 +65,7 @@ def queue_loss(
     )  # fmt: skip
 
 
-class QueueLoss(nn.Module):
+class QueueLoss(Tempered):
     """`queue_loss` with a temperature of its own; the queue itself lives in `kontrast.negatives`.
 
     Args:
@@ -78,15 +78,13 @@ class QueueLoss(nn.Module):
         self, temperature: float = 0.07, *, learnable: bool = False, normalize: bool = True,
         products: Products = "fp32", reduction: Reduction = "mean", group: Group = None,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.temperature = Temperature(temperature, learnable=learnable)
-        self.normalize, self.products, self.reduction, self.group = normalize, products, reduction, group
+        super().__init__(
+            temperature, learnable=learnable, normalize=normalize, products=products, reduction=reduction,
+            group=group,
+        )  # fmt: skip
 
     def forward(
         self, queries: Tensor, keys: Tensor, queue: Tensor, ids: Tensor | None = None, queue_ids: Tensor | None = None
     ) -> Tensor:
         """The loss of queries (n, d) with their keys (n, d) against a queue (m, d)."""
-        return queue_loss(
-            queries, keys, queue, temperature=self.temperature(), normalize=self.normalize, ids=ids,
-            queue_ids=queue_ids, products=self.products, reduction=self.reduction, group=self.group,
-        )  # fmt: skip
+        return queue_loss(queries, keys, queue, ids=ids, queue_ids=queue_ids, **self.options())

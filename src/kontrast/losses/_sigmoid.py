@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kontrast.losses._combine import combines
-from kontrast.losses._temperature import Temperature
+from kontrast.losses._temperature import Tempered
 from kontrast.ops import (
     Group,
     Mask,
@@ -97,7 +97,7 @@ def sigmoid_loss(
         return out.to(kind)
 
 
-class SigmoidLoss(nn.Module):
+class SigmoidLoss(Tempered):
     """`sigmoid_loss` with a temperature and a bias of its own, both learned by default as in the paper.
 
     Args:
@@ -113,17 +113,15 @@ class SigmoidLoss(nn.Module):
         self, temperature: float = 0.1, bias: float = -10.0, *, learnable: bool = True, normalize: bool = True,
         products: Products = "fp32", reduction: Reduction = "mean", group: Group = None,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.temperature = Temperature(temperature, learnable=learnable)
+        super().__init__(
+            temperature, learnable=learnable, normalize=normalize, products=products, reduction=reduction,
+            group=group,
+        )  # fmt: skip
         if learnable:
             self.bias = nn.Parameter(torch.tensor(float(bias)))
         else:
             self.register_buffer("bias", torch.tensor(float(bias)))
-        self.normalize, self.products, self.reduction, self.group = normalize, products, reduction, group
 
     def forward(self, a: Tensor, b: Tensor, ids: Tensor | None = None) -> Tensor:
         """The loss of paired rows a (n, d) and b (n, d)."""
-        return sigmoid_loss(
-            a, b, temperature=self.temperature(), bias=self.bias, normalize=self.normalize, ids=ids,
-            products=self.products, reduction=self.reduction, group=self.group,
-        )  # fmt: skip
+        return sigmoid_loss(a, b, bias=self.bias, ids=ids, **self.options())

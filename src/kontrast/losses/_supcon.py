@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kontrast.losses._combine import combines
-from kontrast.losses._temperature import Temperature
+from kontrast.losses._temperature import Tempered
 from kontrast.ops import Group, Labels, Pairs, Products, Rule, contrast
 from kontrast.ops.rule import Denominator, NoPositive, Reduction
 
@@ -197,7 +197,7 @@ def prototype_loss(
     )
 
 
-class SupCon(nn.Module):
+class SupCon(Tempered):
     """`supcon` with a temperature of its own.
 
     Args:
@@ -211,21 +211,17 @@ class SupCon(nn.Module):
         placement: Placement = "out", denominator: Denominator = "all", no_positive: NoPositive = "skip",
         products: Products = "fp32", reduction: Reduction = "mean", group: Group = None,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.temperature = Temperature(temperature, learnable=learnable)
-        self.normalize, self.placement, self.denominator = normalize, placement, denominator
-        self.no_positive, self.products, self.reduction, self.group = no_positive, products, reduction, group
+        super().__init__(
+            temperature, learnable=learnable, normalize=normalize, placement=placement, denominator=denominator,
+            no_positive=no_positive, products=products, reduction=reduction, group=group,
+        )  # fmt: skip
 
     def forward(self, z: Tensor, labels: Tensor, ids: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
         """The loss of rows z (n, d) with labels (n,)."""
-        return supcon(
-            z, labels, temperature=self.temperature(), normalize=self.normalize, placement=self.placement,
-            denominator=self.denominator, ids=ids, weights=weights, no_positive=self.no_positive,
-            products=self.products, reduction=self.reduction, group=self.group,
-        )  # fmt: skip
+        return supcon(z, labels, ids=ids, weights=weights, **self.options())
 
 
-class MultiPositive(nn.Module):
+class MultiPositive(Tempered):
     """`multi_positive` with a temperature of its own.
 
     Args:
@@ -239,10 +235,10 @@ class MultiPositive(nn.Module):
         placement: Placement = "in", denominator: Denominator = "all", no_positive: NoPositive = "skip",
         products: Products = "fp32", reduction: Reduction = "mean", group: Group = None,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.temperature = Temperature(temperature, learnable=learnable)
-        self.normalize, self.placement, self.denominator = normalize, placement, denominator
-        self.no_positive, self.products, self.reduction, self.group = no_positive, products, reduction, group
+        super().__init__(
+            temperature, learnable=learnable, normalize=normalize, placement=placement, denominator=denominator,
+            no_positive=no_positive, products=products, reduction=reduction, group=group,
+        )  # fmt: skip
 
     def forward(
         self,
@@ -252,14 +248,10 @@ class MultiPositive(nn.Module):
         known: Pairs | None = None,
     ) -> Tensor:
         """The loss of anchors (n, d) against candidates (m, d) with listed positives."""
-        return multi_positive(
-            anchors, candidates, positives, temperature=self.temperature(), normalize=self.normalize,
-            placement=self.placement, denominator=self.denominator, known=known, no_positive=self.no_positive,
-            products=self.products, reduction=self.reduction, group=self.group,
-        )  # fmt: skip
+        return multi_positive(anchors, candidates, positives, known=known, **self.options())
 
 
-class PrototypeLoss(nn.Module):
+class PrototypeLoss(Tempered):
     """`prototype_loss` with learned prototypes.
 
     Args:
@@ -279,17 +271,13 @@ class PrototypeLoss(nn.Module):
         generator: torch.Generator | None = None, normalize: bool = True, placement: Placement = "in",
         products: Products = "fp32", reduction: Reduction = "mean", group: Group = None,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.temperature = Temperature(temperature, learnable=learnable)
+        super().__init__(
+            temperature, learnable=learnable, normalize=normalize, placement=placement, products=products,
+            reduction=reduction, group=group,
+        )  # fmt: skip
         self.prototypes = nn.Parameter(F.normalize(torch.randn(classes * per_class, dim, generator=generator), dim=1))
         self.register_buffer("labels", torch.arange(classes).repeat_interleave(per_class))
-        self.normalize, self.placement = normalize, placement
-        self.products, self.reduction, self.group = products, reduction, group
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         """The loss of rows z (n, d) with labels (n,)."""
-        return prototype_loss(
-            z, labels, self.prototypes, prototype_labels=self.labels, temperature=self.temperature(),
-            normalize=self.normalize, placement=self.placement, products=self.products, reduction=self.reduction,
-            group=self.group,
-        )  # fmt: skip
+        return prototype_loss(z, labels, self.prototypes, prototype_labels=self.labels, **self.options())

@@ -1,8 +1,9 @@
-"""A softmax temperature that is either fixed or learned."""
+"""A softmax temperature that is either fixed or learned, and objectives that own one."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,3 +36,26 @@ class Temperature(nn.Module):
         learned = torch.exp(-self.log_scale)
         # The bound holds for the value alone: with its gradient cut off, a temperature below it would stay there.
         return learned + (learned.clamp(min=self.smallest) - learned).detach()
+
+
+class Tempered(nn.Module):
+    """Base of the objectives as objects: a temperature of their own, and the options of the function behind them.
+
+    Args:
+        temperature: T at the start.
+        learnable: whether T is learned.
+        options: what the function is called with each time.
+    """
+
+    def __init__(self, temperature: float, *, learnable: bool, **options: Any) -> None:
+        super().__init__()
+        self.temperature = Temperature(temperature, learnable=learnable)
+        self.fixed: dict[str, Any] = options
+
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of the function: the options, and the temperature of now."""
+        return {"temperature": self.temperature(), **self.fixed}
+
+    def extra_repr(self) -> str:
+        """The options, for `print`."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.fixed.items())
