@@ -94,6 +94,30 @@ def slow_rank_n_contrast(
     return total / (n * (n - 1))
 
 
+def slow_ranked_sets(
+    x: Tensor,
+    away: Sequence[Tensor],
+    classes: Sequence[int],
+    temperature: Tensor,
+    distance: str = "euclidean",
+) -> Tensor:
+    """`away` holds (n, n) matrices; a candidate is at least as far in each of them."""
+    total, counted = x.sum() * 0 + temperature * 0, 0
+    for one in sorted(set(classes)):
+        members = [i for i in range(len(x)) if classes[i] == one]
+        n = len(members)
+        if n < 3:
+            continue
+        counted += 1
+        for i in members:
+            others = [k for k in members if k != i]
+            score = {k: -slow_distance(x[i], x[k], distance) / temperature for k in others}
+            for j in others:
+                among = [score[k] for k in others if all(bool(d[i, k] >= d[i, j]) for d in away)]
+                total = total + (torch.logsumexp(torch.stack(among), 0) - score[j]) / (n * (n - 1))
+    return total / max(1, counted)
+
+
 def slow_in_batch_hinge(
     x: Tensor,
     y: Tensor,

@@ -14,20 +14,32 @@ from torch import multiprocessing as mp
 from kontrast.losses._margin import in_batch_hinge, quadruplet, ranking_hinge, triplet, triplet_from_distances
 from kontrast.losses._mmd import mmd
 from kontrast.losses._orthogonality import cosine_orthogonality, difference
-from kontrast.losses._rank import rank_n_contrast
+from kontrast.losses._rank import rank_n_contrast, ranked_sets_contrast
 from kontrast.losses._regularisers import barlow_twins, covariance_term, variance_term, vicreg
 from kontrast.losses._uniformity import alignment, uniformity
 from kontrast.ops import Group
 
 LABELS = torch.tensor([0.0, 2.0, 1.0, 1.0, 5.0, 2.0, 0.5])
+POSES = torch.tensor([[0.0, 3.0], [2.0, 1.0], [1.0, 1.0], [1.0, 4.0], [5.0, 0.0], [2.0, 2.0], [0.5, 7.0]])
+CLASSES = torch.tensor([0, 0, 0, 1, 1, 1, 2])
 IDS = torch.tensor([0, 1, 1, 2, 3, 4, 0])
 MASK = torch.tensor(
     [[True, False], [True, True], [False, False], [True, True], [False, True], [True, True], [True, False]]
 )
 
+
+def _both_ways(a: Tensor, b: Tensor) -> list[Tensor]:
+    """Distances of labels (b, 2), one for each column."""
+    return [(a[:, None, i] - b[None, :, i]).abs() for i in (0, 1)]
+
+
 # Each takes embeddings x, y (n, d), the places of these rows in the joined batch, and the group.
 OBJECTIVES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
     "rank_n_contrast": (rank_n_contrast, lambda x, y, at, g: rank_n_contrast(x, LABELS[at], 0.5, block=2, group=g)),
+    "ranked_sets_contrast": (
+        ranked_sets_contrast,
+        lambda x, y, at, g: ranked_sets_contrast(x, POSES[at], _both_ways, 0.5, classes=CLASSES[at], block=2, group=g),
+    ),
     "ranking_hinge": (ranking_hinge, lambda x, y, at, g: ranking_hinge(x[:, 0], y[:, :2], mask=MASK[at], group=g)),
     "triplet_from_distances": (
         triplet_from_distances,

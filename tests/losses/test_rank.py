@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
-from distance_twins import BLOCKS, check_twin, rows, slow_rank_n_contrast
+from distance_twins import BLOCKS, check_twin, rows, slow_rank_n_contrast, slow_ranked_sets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kontrast.losses._rank import RankNContrast, rank_n_contrast
+from kontrast.losses._rank import RankNContrast, rank_n_contrast, ranked_sets_contrast
 
 DISTANCES = ["cosine", "euclidean", "squared"]
 
@@ -140,3 +140,105 @@ def test_module_learns_its_temperature() -> None:
 def test_wrong_input_is_named(x: torch.Tensor, y: torch.Tensor, options: dict, message: str) -> None:  # type: ignore[type-arg]
     with pytest.raises(ValueError, match=message):
         rank_n_contrast(x, y, **options)
+
+
+# ---- candidates that are farther in several distances ----------------------------------------------------------------
+
+
+def by_column(a: torch.Tensor, b: torch.Tensor) -> list[torch.Tensor]:
+    """One distance for each column of the labels."""
+    return [(a[:, None, i] - b[None, :, i]).abs() for i in range(a.shape[1])]
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(
+    n=st.integers(2, 9),
+    seed=st.integers(0, 999),
+    columns=st.integers(1, 3),
+    levels=st.integers(1, 5),
+    kinds=st.integers(1, 3),
+    distance=st.sampled_from(DISTANCES),
+    temperature=st.sampled_from([0.1, 0.5, 2.0]),
+    block=BLOCKS,
+)
+def test_ranked_sets_equal_their_twin(
+    n: int, seed: int, columns: int, levels: int, kinds: int, distance: str, temperature: float, block: int | None
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(levels, (n, columns), generator=generator).double()
+    classes = torch.randint(kinds, (n,), generator=generator)
+    away = by_column(labels, labels)
+    check_twin(
+        lambda z, t: ranked_sets_contrast(z, labels, by_column, t, classes=classes, distance=distance, block=block),
+        lambda z, t: slow_ranked_sets(z, away, classes.tolist(), t, distance),
+        [rows(n, 3, seed), torch.tensor(temperature, dtype=torch.float64)],
+    )
+
+
+def test_one_distance_and_one_class_is_rank_n_contrast() -> None:
+    x, y = rows(8, 3, 2), torch.rand(8, generator=torch.Generator().manual_seed(0))
+    ours = ranked_sets_contrast(x, y, by_column, 0.7)
+    assert ours.item() == pytest.approx(rank_n_contrast(x, y, 0.7).item(), rel=1e-12)
+
+
+def test_the_strict_set_is_a_subset_and_costs_no_more() -> None:
+    for seed in range(20):
+        x, labels = rows(7, 3, seed), torch.rand(7, 2, generator=torch.Generator().manual_seed(seed))
+        strict = ranked_sets_contrast(x, labels, by_column)
+        task = ranked_sets_contrast(x, labels, lambda a, b: by_column(a, b)[:1])
+        assert 0 <= strict.item() <= task.item() + 1e-12
+
+
+def test_equal_features_give_the_closed_form() -> None:
+    # Without ties the j-th nearest of n - 1 has n - j candidates: log((n-1)!) / (n-1) on the mean.
+    n = 6
+    labels = torch.tensor([0.0, 1.0, 3.0, 7.0, 15.0, 31.0])
+    wanted = math.lgamma(n) / (n - 1)
+    assert ranked_sets_contrast(torch.ones(n, 2), labels, by_column).item() == pytest.approx(wanted, rel=1e-6)
+
+
+def test_ranked_sets_see_neither_shift_nor_turn_nor_the_scale_of_labels() -> None:
+    x, labels = rows(7, 3, 4), torch.rand(7, 2, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    turn = torch.linalg.qr(rows(3, 3, 5))[0]
+    base = ranked_sets_contrast(x, labels, by_column).item()
+    assert ranked_sets_contrast(x @ turn + 5.0, labels, by_column).item() == pytest.approx(base, rel=1e-9)
+    monotone = lambda a, b: [matrix**3 + matrix for matrix in by_column(a, b)]  # noqa: E731
+    assert ranked_sets_contrast(x, labels, monotone).item() == pytest.approx(base, rel=1e-12)
+
+
+def test_features_that_are_the_labels_reach_the_minimum_and_shuffled_ones_do_not() -> None:
+    labels = torch.rand(10, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x = labels[:, None]
+    cold = [ranked_sets_contrast(x, labels, by_column, t).item() for t in (1.0, 0.1, 0.001)]
+    assert cold[0] > cold[1] > cold[2]
+    shuffled = labels[torch.randperm(10, generator=torch.Generator().manual_seed(2))]
+    assert ranked_sets_contrast(x, shuffled, by_column, 0.1).item() > 2 * cold[1]
+
+
+def test_small_classes_are_left_out_with_zero_gradients() -> None:
+    x = rows(4, 2, 0).requires_grad_()
+    loss = ranked_sets_contrast(x, torch.arange(4), by_column, classes=torch.tensor([0, 0, 1, 1]))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert x.grad is not None
+    assert not x.grad.any()
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "message"),
+    [
+        (torch.ones(4, 2), {"classes": torch.ones(3).long()}, "whole numbers of shape"),
+        (torch.ones(4, 2), {"classes": torch.ones(4)}, "whole numbers"),
+        (torch.ones(4, 2), {"temperature": -1.0}, "above 0"),
+        (torch.ones(3, 2), {}, r"\(4, 3\), got \(3, 2\)"),
+        (torch.full((4, 2), math.inf), {}, "finite"),
+    ],
+)
+def test_wrong_input_of_ranked_sets_is_named(labels: torch.Tensor, options: dict, message: str) -> None:  # type: ignore[type-arg]
+    with pytest.raises(ValueError, match=message):
+        ranked_sets_contrast(torch.ones(4, 3), labels, by_column, **options)
+
+
+def test_wrong_label_distances_are_named() -> None:
+    with pytest.raises(ValueError, match="finite matrices of shape"):
+        ranked_sets_contrast(torch.ones(4, 3), torch.ones(4, 2), lambda a, b: [torch.zeros(2, 2)])

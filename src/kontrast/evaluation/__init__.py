@@ -65,6 +65,7 @@ from kontrast.evaluation.retrieval import (
     values_of_ranks,
 )
 from kontrast.evaluation.search import SearchIndex, top_k
+from kontrast.evaluation.sentiment import sentiment_metrics, seven_classes
 from kontrast.evaluation.trajectory import backbone, edge_f1, order_correlation, path_edges, pseudotime, type_graph
 
 __all__ = [
@@ -132,6 +133,8 @@ __all__ = [
     "silhouette",
     "tokenise",
     "top_k",
+    "sentiment_metrics",
+    "seven_classes",
     "type_graph",
     "values_of_ranks",
     "ward",

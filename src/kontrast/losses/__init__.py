@@ -29,7 +29,7 @@ from kontrast.losses._margin import (  # isort: skip
 )
 from kontrast.losses._mmd import MMD, median_bandwidth, mmd  # isort: skip
 from kontrast.losses._orthogonality import cosine_orthogonality, difference  # isort: skip
-from kontrast.losses._rank import RankNContrast, rank_n_contrast  # isort: skip
+from kontrast.losses._rank import RankNContrast, rank_n_contrast, ranked_sets_contrast  # isort: skip
 from kontrast.losses._regularisers import (  # isort: skip
     BarlowTwins,
     VICReg,
@@ -48,6 +48,6 @@ __all__ = [
     # Margins, distances, moments.
     "AlignmentUniformity", "BarlowTwins", "InBatchHinge", "MMD", "RankNContrast", "Triplet", "VICReg", "alignment",
     "barlow_twins", "cosine_orthogonality", "covariance_term", "difference", "in_batch_hinge", "median_bandwidth",
-    "mmd", "quadruplet", "rank_n_contrast", "ranking_hinge", "triplet", "triplet_from_distances", "uniformity",
-    "variance_term", "vicreg",
+    "mmd", "quadruplet", "rank_n_contrast", "ranked_sets_contrast", "ranking_hinge", "triplet",
+    "triplet_from_distances", "uniformity", "variance_term", "vicreg",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,6 +15,7 @@ from kontrast.losses._rows import Distance, as_matrix, by_row_blocks, need_rows,
 from kontrast.ops import Group, all_gather_rows, gather_rows, joined_mean
 
 LabelDistance = Literal["l1", "l2"]
+LabelDistances = Callable[[Tensor, Tensor], Sequence[Tensor]]
 
 
 @combines("gathered_candidates")
@@ -86,6 +88,128 @@ def rank_n_contrast(
 
     rows = by_row_blocks(rows_of, x.shape[0], n, block, x, everyone, scale.reshape(()))
     return joined_mean(rows.sum(), rows.numel(), group) / (n - 1)
+
+
+@combines("gathered_candidates")
+def ranked_sets_contrast(
+    features: Tensor,
+    labels: Tensor,
+    label_distances: LabelDistances,
+    temperature: float | Tensor = 1.0,
+    *,
+    classes: Tensor | None = None,
+    distance: Distance = "euclidean",
+    block: int | None = None,
+    group: Group = None,
+) -> Tensor:
+    """Rank-N-Contrast whose negatives are farther in every one of several label distances (arXiv 2508.14358).
+
+    The candidates of the pair (i, j) are the samples k ≠ i of the anchor's class that are at least as far from i as j
+    is, in each distance D_1 ... D_m::
+
+        S_ij = { k ≠ i : D_l(i,k) ≥ D_l(i,j) for all l }
+        loss = mean over classes of 1 / (n (n-1)) · Σ_i Σ_{j≠i} -log( exp(s_ij / T) / Σ_{k∈S_ij} exp(s_ik / T) )
+
+    With one distance and one class this is `rank_n_contrast`. With two (how far in rotation, how far in translation) it
+    is the strict set of the hierarchy; a sum of terms with one and with two distances is the whole of it. Classes with
+    fewer than three rows are left out: with two rows there is one candidate, and the loss is 0 whatever the features.
+
+    One distance takes O(n² (d + log n)) time per class; several take O(n³) time and memory O(block · n²).
+
+    Args:
+        features: (n, d), n ≥ 2.
+        labels: (n, k) finite numbers that `label_distances` understands; compared in float64.
+        label_distances: from labels (b, k) of anchors and (m, k) of all samples to matrices (b, m), one for each
+            distance, at least one; at least 0 and equal for equal pairs.
+        temperature: T > 0; a tensor may be learned.
+        classes: (n,) class of each row, whole numbers, or None: all are of one class.
+        distance: "euclidean", "squared" or "cosine", of the features.
+        block: anchors per tile; changes memory, not the value.
+        group: ranks over which samples are gathered, see `kontrast.ops.gather`.
+
+    Returns:
+        A scalar; 0 with zero gradients if no class has three rows.
+
+    Raises:
+        ValueError: for wrong shapes or dtypes, labels or distances that are not finite, or a temperature ≤ 0.
+
+    Example:
+        >>> x = torch.tensor([[0.0], [1.0], [3.0]])
+        >>> apart = lambda a, b: [torch.cdist(a, b)]
+        >>> round(ranked_sets_contrast(x, torch.tensor([[0.0], [1.0], [3.0]]), apart).item(), 4)
+        0.1256
+    """
+    x = as_matrix(features, "features")
+    y = _as_labels(labels, x)
+    scale = torch.as_tensor(temperature, dtype=x.dtype, device=x.device)
+    if scale.numel() != 1 or not bool(scale > 0):
+        raise ValueError(f"'temperature' must be one number above 0, got {temperature}")
+    if classes is None:
+        classes = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    if classes.shape != x.shape[:1] or classes.is_floating_point():
+        raise ValueError(f"'classes' must be whole numbers of shape ({len(x)},), got {tuple(classes.shape)}")
+    x = prepared(x, distance)
+    everyone, before = gather_rows(x, group)
+    every_label, every_class = all_gather_rows(y, group), all_gather_rows(classes, group)
+    need_rows(everyone, 2, "features")
+    # The empty sum keeps every rank's part of the gathering in the graph, also one without a row in any class.
+    terms, nothing = [], everyone[:0].sum() + x[:0].sum() + scale.reshape(-1)[:0].sum()
+    for one in torch.unique(every_class):
+        members = torch.nonzero(every_class == one)[:, 0]
+        if len(members) < 3:
+            continue
+        mine = torch.nonzero(classes == one)[:, 0]
+        # Places of this rank's own rows among the members.
+        own = torch.searchsorted(members, mine + before)
+        total = nothing
+        if len(mine):
+            rows = _rows_of_class(
+                x[mine], everyone[members], own, y[mine], every_label[members], label_distances, scale, distance, block
+            )
+            total = rows.sum() + nothing
+        terms.append(joined_mean(total, len(mine), group) / (len(members) - 1))
+    return torch.stack(terms).mean() if terms else nothing
+
+
+def _rows_of_class(
+    x: Tensor,
+    everyone: Tensor,
+    own: Tensor,
+    y: Tensor,
+    every_label: Tensor,
+    label_distances: LabelDistances,
+    scale: Tensor,
+    distance: Distance,
+    block: int | None,
+) -> Tensor:
+    """(b,) Σ_j (log denominator - logit) of the anchors of one class."""
+    n = len(everyone)
+    columns = n
+
+    def rows_of(first: int, last: int, mine: Tensor, all_rows: Tensor, t: Tensor) -> Tensor:
+        logits = -pairwise_distance(mine[first:last], all_rows, distance) / t
+        found = label_distances(y[first:last], every_label)
+        for matrix in found:
+            if matrix.shape != logits.shape or not bool(torch.isfinite(matrix).all()):
+                raise ValueError(
+                    f"'label_distances' must give finite matrices of shape {tuple(logits.shape)}, "
+                    f"got {tuple(matrix.shape)} or numbers that are not finite"
+                )
+        places = own[first:last, None]
+        if len(found) == 1:
+            ranked: Tensor = _RankedRows.apply(logits, found[0], places)  # type: ignore[no-untyped-call]
+            return ranked
+        others = torch.ones_like(logits, dtype=torch.bool).scatter(1, places, False)
+        candidates = others[:, None, :]
+        for matrix in found:
+            candidates = candidates & (matrix[:, None, :] >= matrix[:, :, None])
+        # Row j of an anchor: log of the sum over the candidates of the pair (anchor, j).
+        sums = logits[:, None, :].masked_fill(~candidates, -math.inf).logsumexp(2)
+        return torch.where(others, sums - logits, 0.0).sum(1)
+
+    if block is None and len(label_distances(y[:1], every_label[:1])) > 1:
+        columns = n * n
+    return by_row_blocks(rows_of, len(x), columns, block, x, everyone, scale.reshape(()))
 
 
 def _as_labels(labels: Tensor, x: Tensor) -> Tensor:

@@ -73,6 +73,7 @@ _OTHERS: tuple[tuple[Any, type[nn.Module] | None], ...] = (
     (_orthogonality.difference, None),
     (_orthogonality.cosine_orthogonality, None),
     (_rank.rank_n_contrast, _rank.RankNContrast),
+    (_rank.ranked_sets_contrast, None),
     (_regularisers.variance_term, None),
     (_regularisers.covariance_term, None),
     (_regularisers.vicreg, _regularisers.VICReg),
