@@ -84,6 +84,12 @@ def test_broken_html_is_read_as_far_as_it_goes():
     assert " ".join(texts(document)).split() == ["one", "two", "three", "four", "five"]
 
 
+@pytest.mark.parametrize("name", ["div", "b", "span", "ul"])
+def test_tags_nested_deeper_than_python_recurses_are_read(name):
+    text = f"<p>before</p>{f'<{name}>' * 1500}inside &lt;{f'</{name}>' * 1500}<p>after</p>"
+    assert parse_html(text).plain() == "before inside < after"
+
+
 def test_parsing_the_tagged_string_again_gives_the_same_elements():
     once = parse_html(PAGE)
     again = parse_html(once.tagged())

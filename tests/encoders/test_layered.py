@@ -53,9 +53,12 @@ def test_frozen_states_of_a_row_do_not_depend_on_its_neighbours(encoder, rows):
         np.testing.assert_allclose(alone, found[row], rtol=1e-4, atol=1e-6)
 
 
-def test_trained_layers_are_copies_and_all_learn(encoder, rows):
+@pytest.mark.parametrize("frozen", [False, True])
+def test_trained_layers_are_copies_and_all_learn(encoder, rows, frozen):
     batch = rows.padded(encoder._pad)
+    encoder.requires_grad_(not frozen)  # one that several systems share is frozen
     upper = TrainedLayers(encoder, 1, "mask").train()
+    assert all(parameter.requires_grad for parameter in WholeTransformer(encoder, "mask").parameters())
     states = torch.randn(*batch["ids"].shape, encoder.dim, generator=torch.Generator().manual_seed(0))
     upper(states, batch["mask"], batch["slot"])[-1].square().sum().backward()
     assert all(parameter.grad is not None for parameter in upper.parameters())

@@ -87,6 +87,17 @@ def test_roles():
         roles(make(targets=["swa"]).config, data)
 
 
+def test_without_english_the_source_is_the_language_with_most_labels_beside_the_targets(tmp_path):
+    for language, rows in (("de", 8), ("qu", 12), ("gn", 4)):
+        lines = "".join(f"{language} {row},{'ab'[row % 2]}\n" for row in range(rows))
+        (tmp_path / f"train_{language}.csv").write_text("text,label\n" + lines)
+    data = make(targets=["qu"]).read(tmp_path)
+    assert data.languages == ["de", "qu"]
+    assert roles(make(targets=["qu"]).config, data) == ("de", ["qu"])
+    with pytest.raises(DataError, match="in qu alone, all of them target languages"):
+        roles(make(targets=["qu"]).config, data.take(data.language == "qu"))
+
+
 def test_a_target_language_that_is_not_there_is_named_with_those_that_are(tmp_path):
     path = Colap.write_example(tmp_path)
     with pytest.raises(

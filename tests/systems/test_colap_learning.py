@@ -63,3 +63,18 @@ def test_more_examples_help_and_the_contrast_does_no_harm(parts):
     found = summary(table).set_index(["k", "loss"])["accuracy"]
     assert found[50, "CE + XRCL"] > found[14, "CE + XRCL"] - 0.01
     assert found[50, "CE + XRCL"] > found[50, "CE"] - 0.015
+
+
+def test_americasnli_is_read_adapted_and_measured(shared_data):
+    folder = shared_data / "americasnli"
+    if not folder.is_dir():
+        pytest.skip("americasnli is not there")
+    tiny = {"name": "transformer", "dim": 16, "layers": 1, "heads": 2, "vocab_size": 2000, "max_tokens": 48}
+    system = Colap(text=tiny, source="gn", targets=["quy"], k=30, cache="memory", source_stage={"epochs": 2}, epochs=2)
+    parts = system.split(system.read(folder))
+    assert {name: len(part) for name, part in parts} == {"train": 743 + 743, "test": 1500}
+    assert set(parts.train.label) == {"contradiction", "entailment", "neutral"}
+    found = system.fit(parts.train).evaluate(parts.test)
+    # Nothing can be learned here; what is asked is that nothing leaks either.
+    assert 0.25 < found["accuracy"] < 0.42
+    assert system.facts_["words"] == ["No", "Yes", "Maybe"]

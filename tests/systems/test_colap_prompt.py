@@ -196,6 +196,30 @@ def test_a_folder_can_be_frozen_or_cut(language_model):
         assert 0 <= system.evaluate(parts.test)["accuracy"] <= 1
 
 
+def test_a_decoder_is_read_at_its_last_token(language_model, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    folder, example = language_model
+    vocabulary = resolve_text_encoder(str(folder)).tokenizer
+    config = transformers.LlamaConfig(
+        vocab_size=vocabulary.get_vocab_size(), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=40, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    transformers.LlamaModel(config).save_pretrained(tmp_path / "llama")
+    vocabulary.save(str(tmp_path / "llama" / "tokenizer.json"))
+    write_json(tmp_path / "llama" / "tokenizer_config.json", {"model_max_length": 32, "pad_token": "[PAD]"})
+    options = {"text": {"name": str(tmp_path / "llama")}, "place": "eos", "k": 6, "cache": "off", "targets": ["left"],
+               "source_stage": {"epochs": 1}, "epochs": 1}  # fmt: skip
+    for train in ("adapter", "all"):
+        system = Colap(**options, train=train)
+        parts = system.split(system.read(example))
+        found = system.fit(parts.train, parts.valid).evaluate(parts.test)
+        saved = Colap.load(system.save(tmp_path / train))
+        assert saved.evaluate(parts.test) == found
+    with pytest.raises(ConfigError, match="family 'llama' cannot be cut between layers"):
+        Colap(**options, train="layers").fit(parts.train)
+
+
 def test_keys_of_encoders_follow_their_weights(language_model, encoder):
     folder, _ = language_model
     config = TextEncoderConfig(name=str(folder))

@@ -354,9 +354,12 @@ def test_parts_are_split_by_object(parts):
     made = system.split(unsplit)
     objects = [set(part.instances) for _, part in made]
     assert not set.intersection(*objects)
-    held = HrcPose(**{**HrcPose.smoke, "valid_instances": 1}).split(replace(unsplit, split=("train",) * len(unsplit)))
-    assert len(set(held.valid.instances)) == 3
+    name = unsplit.instances[0]
+    held = HrcPose(**{**HrcPose.smoke, "held_out": [name]}).split(replace(unsplit, split=("train",) * len(unsplit)))
+    assert set(held.valid.instances) == {name}
     assert system.leaks(held.train, held.valid).clean
+    typo = HrcPose(**{**HrcPose.smoke, "held_out": [name[:-1]]})
+    assert f"did you mean '{name[:-1]}" in refusal(lambda: typo.split(replace(unsplit, split=None)))
     assert "no split is free of leaks" in refusal(lambda: system.split(replace(unsplit, instances=None)))
     assert "no training part" in refusal(lambda: system.split(replace(unsplit, split=("test",) * len(unsplit))))
 

@@ -261,6 +261,12 @@ def test_a_further_answer_in_the_batch_is_no_negative():
     assert loss_of(q, z, [[0], [1]], known=[(0, 1)]) < loss_of(q, z, [[0], [1]])
 
 
+def test_gates_learn_faster_than_the_rest(example):
+    system, _ = batches_of(example)
+    assert system.model_.learning_rate_scale("encoder.word_gates") == system.config.encoder.gate_rate
+    assert system.model_.learning_rate_scale("encoder.word_weights") == 1.0
+
+
 def test_views_are_weighted_and_documents_may_find_themselves(example):
     system, batches = batches_of(example, views="tag", document_terms=["mask", "untag"])
     batch = batches.stream().get(0, 0)
@@ -269,7 +275,8 @@ def test_views_are_weighted_and_documents_may_find_themselves(example):
     assert set(losses) == {"tag", "tag-mask", "tag-untag"}
     assert losses["tag-untag"] < losses["tag"]
     _, parts = example
-    weighted = next(iter(Seal(**QUICK, mask_weight=0.5).fit(parts.train).stages(parts.train, None)))
+    system, _ = batches_of(example, mask_weight=0.5)
+    weighted = next(iter(system.stages(parts.train, None)))
     assert weighted.weights == {"tag": 1.0, "untag": 1.0, "mask": 0.5}
 
 

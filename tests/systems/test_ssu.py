@@ -157,8 +157,9 @@ def test_partners_are_few_and_of_other_modalities():
 # ---- network ---------------------------------------------------------------------------------------------------------
 
 
-def test_padding_and_company_change_no_utterance(talk):
-    system = started(talk)
+@pytest.mark.parametrize("sequence", ["conv", "gru"])
+def test_padding_and_company_change_no_utterance(talk, sequence):
+    system = started(talk, network={**SMALL["network"], "sequence": sequence})
     network = system.model_.network
     together = network(batch_of(system, talk, range(20)))
     for row in (0, 7):
@@ -226,7 +227,7 @@ def test_arms_switch_off_the_contrast_and_pair_wrongly(talk):
 
 def test_terms_of_weight_zero_leave_plain_regression_bit_for_bit(talk):
     few = talk.take(np.arange(48))
-    options = {"epochs": 2, "batch_size": 16, "sup_weight": 0.0, "network": {"dim": 16, "projection": 8}}
+    options = {"epochs": 2, "batch_size": 16, "sup_weight": 0.0, "network": {"dim": 16}, "graph": {"max_segments": 6}}
     zero = SSU(**options, self_weight=0.0, align_weight=0.0).fit(few)
     off = SSU(**options, contrast="off").fit(few)
     for one, other in zip(zero.model_.parameters(), off.model_.parameters()):

@@ -134,6 +134,7 @@ class TrainedLayers(nn.Module):
         super().__init__()
         check_divisible(encoder)
         self.layers = nn.ModuleList(copy.deepcopy(layer) for layer in encoder.model.encoder.layer[frozen:])
+        self.layers.requires_grad_(True)  # an encoder that is shared may be frozen
         self.heads, self.place = _heads(encoder.model), place
 
     def forward(self, states: Tensor, mask: Tensor, slot: Tensor) -> list[Tensor]:
@@ -161,7 +162,7 @@ class WholeTransformer(nn.Module):
 
     def __init__(self, encoder: TransformerEncoder, place: Place) -> None:
         super().__init__()
-        self.model = copy.deepcopy(encoder.model)
+        self.model = copy.deepcopy(encoder.model).requires_grad_(True)
         self.place = place
 
     def forward(self, ids: Tensor, mask: Tensor, slot: Tensor) -> list[Tensor]:

@@ -34,7 +34,7 @@ _INLINE = ("a", "b", "strong", "i", "em", "code", "kbd", "samp", "var", "tt", "u
 _GONE = ("script", "style", "template", "noscript", "head", "iframe", "object", "svg", "math", "canvas", "audio",
          "video", "select", "button", "textarea")  # fmt: skip
 _BLOCK_TAGS = frozenset((*BLOCKS, *_CONTAINERS))
-_SPACES = re.compile(r"[ \t\r\f\v\u00a0]+")
+_DEEPEST = 100
 _ANY_SPACES = re.compile(r"\s+")
 
 
@@ -225,8 +225,7 @@ class _Builder:
 
     def add(self, tag: str, text: str, markup: str, own: bool) -> None:
         # A term opens a unit that the next element, the beginning of its description, closes.
-        joins = self.open_term and (tag == "dt" or bool(self.elements))
-        if not joins:
+        if not self.open_term:
             self.unit += 1
         self.open_term = tag == "dt"
         self.elements.append(Element(tag, text, markup, "".join(self.pending), self.unit, own))
@@ -255,7 +254,10 @@ def _inline(node: Any, *, keep_lines: bool) -> tuple[str, str]:
     return _ANY_SPACES.sub(" ", text).strip(), _ANY_SPACES.sub(" ", markup).strip()
 
 
-def _content(node: Any, *, keep_lines: bool) -> tuple[str, str]:
+def _content(node: Any, *, keep_lines: bool, depth: int = 0) -> tuple[str, str]:
+    """Text and markup of what stands inside a tag; tags nested deeper than any writer does are left out."""
+    if depth > _DEEPEST:
+        return _escaped("".join(node.itertext()))
     texts, marks = [node.text or ""], [entities.escape(node.text or "", quote=False)]
     for child in node:
         if isinstance(child.tag, str) and _name(child) not in _GONE:
@@ -264,7 +266,7 @@ def _content(node: Any, *, keep_lines: bool) -> tuple[str, str]:
                 gap = "\n" if keep_lines and name == "br" else " "
                 inner = (gap, gap)
             else:
-                inner = _wrapped(child, keep_lines=keep_lines)
+                inner = _wrapped(child, keep_lines=keep_lines, depth=depth)
             texts.append(inner[0])
             marks.append(inner[1])
         tail = child.tail or ""
@@ -273,10 +275,10 @@ def _content(node: Any, *, keep_lines: bool) -> tuple[str, str]:
     return "".join(texts), "".join(marks)
 
 
-def _wrapped(node: Any, *, keep_lines: bool) -> tuple[str, str]:
+def _wrapped(node: Any, *, keep_lines: bool, depth: int = 0) -> tuple[str, str]:
     """An inline tag with its content; cells of a row are set apart by a blank."""
     name = _name(node)
-    text, markup = _content(node, keep_lines=keep_lines)
+    text, markup = _content(node, keep_lines=keep_lines, depth=depth + 1)
     if name in ("td", "th"):
         return f" {text} ", f"<{name}>{markup}</{name}>"
     return text, f"<{name}>{markup}</{name}>" if name in _INLINE and name not in ("span", "a") else markup

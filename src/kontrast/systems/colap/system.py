@@ -76,7 +76,7 @@ class Colap(System[ColapConfig, LanguageTexts]):
         unit="texts",
         arxiv="2508.19464",
         citation="Borchert, De Weerdt, Moens: few-shot language adaptation with contrast and prompts, 2508.19464, 2025",
-        extras=("e5", "text"),
+        extras=("e5",),
     )
     Config = ColapConfig
     model_: ColapModel
@@ -109,6 +109,9 @@ class Colap(System[ColapConfig, LanguageTexts]):
             language=config.language,
         )
         data = reading(only=only)
+        if only is not None and config.source is None and not set(ENGLISH) & set(data.languages):
+            whole = reading()
+            data = whole.take(np.isin(whole.language.astype(str), [*only, roles(config, whole)[0]]))
         missing = sorted(set(config.targets or ()) - set(data.languages)) if purpose == "train" else []
         if missing:
             known = reading().languages

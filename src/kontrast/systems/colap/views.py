@@ -65,8 +65,12 @@ def roles(config: ColapConfig, train: LanguageTexts) -> tuple[str, list[str]]:
         raise DataError("the training part has no labelled texts", file=train.path, mend="give labels to train on")
     source = config.source
     if source is None:
-        english = [code for code in ENGLISH if code in counts]
-        source = english[0] if english else max(sorted(counts), key=lambda language: counts[language])
+        free = {language: count for language, count in counts.items() if language not in (config.targets or ())}
+        if not free:
+            what = f"has labelled training texts in {', '.join(counts)} alone, all of them target languages"
+            raise DataError(what, file=train.path, mend="give texts of a source language, or name fewer targets")
+        english = [code for code in ENGLISH if code in free]
+        source = english[0] if english else max(sorted(free), key=lambda language: free[language])
     targets = config.targets
     if targets is None:
         targets = [language for language in sorted(counts) if language != source]

@@ -96,8 +96,8 @@ class HrcPoseConfig(SystemConfig):
     symmetric: list[str] = param(
         lambda: ["bottle", "bowl", "can"], "categories that are symmetric about their y axis", source=CODE
     )
-    valid_instances: int = param(
-        0, "objects of each category held out for validation where the data name no such part", ge=0
+    held_out: list[str] = param(
+        list, "objects of the training part whose views form the validation part, to choose options on"
     )
 
     stage: Literal["joint", "pretrain"] = param(

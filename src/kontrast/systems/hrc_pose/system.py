@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -113,7 +114,7 @@ class HrcPose(System[HrcPoseConfig, CloudSet]):
     def split(self, data: CloudSet) -> Splits[CloudSet]:
         """The parts that the data name, else by object: all views of an object are in one part.
 
-        With `valid_instances` so many objects of each category leave the training part for a validation part.
+        The objects of `held_out` leave the training part for the validation part.
         """
         parts = self._parts(data)
         found: dict[str, CloudSet | None] = {}
@@ -139,15 +140,14 @@ class HrcPose(System[HrcPoseConfig, CloudSet]):
             raise DataError(what, file=data.path, mend="add 'instance' or 'split'")
         else:
             parts = leak_free_parts([data.instances], config.split_seed, (0.7, 0.1, 0.2)).astype("<U5")
-        if config.valid_instances and not (parts == "valid").any() and data.instances is not None:
-            objects = np.asarray(data.instances)
-            for category in sorted(set(data.categories)):
-                rows = (np.asarray(data.categories) == category) & (parts == "train")
-                names = sorted(set(objects[rows].tolist()))
-                count = min(config.valid_instances, len(names) - 1)
-                order = numpy_rng(config.split_seed, "held out", category).permutation(len(names))
-                for place in order[: max(0, count)]:
-                    parts[rows & (objects == names[place])] = "valid"
+        objects = np.asarray(data.instances if data.instances is not None else [""] * len(data))
+        for name in config.held_out:
+            rows = (objects == name) & (parts == "train")
+            if not rows.any():
+                near = get_close_matches(name, sorted(set(objects[parts == "train"].tolist())), n=1)
+                mend = f"did you mean '{near[0]}'?" if near else "check --held-out"
+                raise DataError(f"has no object '{name}' in its training part", file=data.path, mend=mend)
+            parts[rows] = "valid"
         return parts
 
     def size(self, data: CloudSet) -> int:

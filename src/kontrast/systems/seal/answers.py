@@ -37,11 +37,11 @@ def answer(system: Seal, data: Collection) -> pd.DataFrame:
     if not data.queries:
         mend = "give a .txt with one question a line, or a collection with queries.jsonl (or ask for --ask convert)"
         raise DataError("holds no questions", file=data.path, mend=mend)
-    return search(system, data, system.searched(data))
+    return search(system, data, system.searched(data), system.config.top_k)
 
 
-def search(system: Seal, data: Collection, corpus: Corpus) -> pd.DataFrame:
-    """The `top_k` nearest documents of each query.
+def search(system: Seal, data: Collection, corpus: Corpus, k: int) -> pd.DataFrame:
+    """The k nearest documents of each query.
 
     Returns:
         query_id, query, rank, doc_id, title, score (cosine), and of the element that matches best its text (cut),
@@ -49,7 +49,7 @@ def search(system: Seal, data: Collection, corpus: Corpus) -> pd.DataFrame:
         of few words count less in the choice.
     """
     queries = system.query_vectors(data.texts)
-    scores, found = corpus.index(system.config.search).search(queries, system.config.top_k)
+    scores, found = corpus.index(system.config.search).search(queries, k)
     read = _Read(system, corpus)
     rows = []
     for row, query in enumerate(data.queries):
@@ -140,7 +140,6 @@ def write_answer_file(system: Seal, answers: pd.DataFrame, data: Collection, pat
     if system.config.ask != "search":
         raise ConfigError(f"--ask {system.config.ask} is written as a table: .parquet, .csv or .jsonl.")
     if path.suffix == ".html":
-        corpus = system.corpus_ if system.config.corpus is None and not data.documents else system.searched(data)
-        write_text(path, answer_page(answers, corpus, system.card.title))
+        write_text(path, answer_page(answers, system.searched(data), system.card.title))
     else:
         write_run(path, zip(answers["query_id"], answers["doc_id"], answers["score"]), tag="seal")

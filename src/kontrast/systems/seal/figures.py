@@ -151,8 +151,7 @@ def _answers(system: Seal, data: Collection, documents: Vectors) -> Figure:
     rows = np.sort(numpy_rng(0, "answers").permutation(len(data))[:12])
     some = data.take(rows)
     corpus = Corpus(list(data.ids), [document.tagged() for document in data.documents], documents)
-    found = search(system, some, corpus)
-    best = found[found["rank"] == 1].reset_index(drop=True)
+    best = search(system, some, corpus, 1)
     table = pd.DataFrame(
         {
             "query": best["query"],

@@ -10,8 +10,8 @@ from kontrast.data.utterances import Utterances, make_utterances, write_utteranc
 from kontrast.randomness import numpy_rng
 from kontrast.systems.ssu.stress import stress_set
 
-EACH = 15
-PARTS = ("train",) * 14 + ("valid",) * 2 + ("test",) * 4
+EACH = 8
+PARTS = ("train",) * 28 + ("valid",) * 4 + ("test",) * 8
 NOUNS = ("film", "plot", "acting", "music", "ending", "dialogue", "director", "cast", "camera", "script")
 ADJECTIVES = {
     "wonderful": 2.4, "great": 1.8, "good": 1.2, "charming": 1.4, "decent": 0.6, "clever": 1.0,
@@ -22,7 +22,7 @@ OPENINGS = ((), ("i", "think"), ("honestly",), ("for", "me"), ("well",))
 
 
 def write_example_utterances(folder: str | Path) -> Path:
-    """Writes ``utterances.jsonl`` and ``features.npz``: 300 synthetic utterances of 20 speakers, split by speaker.
+    """Writes ``utterances.jsonl`` and ``features.npz``: 320 synthetic utterances of 40 speakers, split by speaker.
 
     Sentences such as "i think the plot was not very good" have a head for every word. The label follows the adjective,
     its degree and a negation, with noise. Audio and visual streams are made by `stress_set`.

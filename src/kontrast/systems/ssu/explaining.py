@@ -104,7 +104,9 @@ def explain(model: SSUModel, prepared: Prepared, data: Utterances) -> Explanatio
             made[row] = Graph(
                 data.ids[row], names, places, texts, weight[place][grid], kind[place][grid], beta[place][kept]
             )
-    kappa = {name: float(guide.kappa.detach()) for name, guide in network.guides.items() if isinstance(guide, GuidedGraph)}
+    kappa = {
+        name: float(guide.kappa.detach()) for name, guide in network.guides.items() if isinstance(guide, GuidedGraph)
+    }
     return Explanation(tuple(made[row] for row in range(len(order))), kappa, model.config.graph.anchor)
 
 

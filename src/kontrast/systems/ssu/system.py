@@ -58,9 +58,8 @@ class SSU(System[SSUConfig, Utterances]):
         formats=FORMATS,
         primary_metric="mae",
         higher_is_better=False,
-        ablation="the contrast of the two views and the alignment of the fused with the single graphs (regression and "
-        "classification alone)",
-        null_control="which utterance's second view, and which one's fused vector, belongs to which utterance",
+        ablation="the contrast of the views and the alignment",
+        null_control="which second view and fused vector belong to an utterance",
         unit="utterances",
         arxiv="2508.18322",
         citation="Sun, He, Ou, Song, structural-semantic unifier for multimodal sentiment, AAAI 2026",
