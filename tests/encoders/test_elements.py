@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kontrast.encoders import encode_rows, resolve_text_encoder
+from kontrast.encoders import encode_rows, kept, resolve_text_encoder
 from kontrast.encoders.cached_texts import CachedTexts, weights_digest
 from kontrast.encoders.elements import ElementsEncoder, element_rows
 from kontrast.encoders.text import TextEncoderConfig
@@ -142,13 +142,22 @@ class Counting(CachedTexts):
         return super()._encoded(texts, describe)
 
 
-def test_a_text_is_encoded_once_per_machine(frozen, tmp_path):
-    first = Counting(frozen, folder=tmp_path / "kept")
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KONTRAST_CACHE", str(tmp_path / "cache"))
+    kept._memory.clear()
+    yield tmp_path / "cache"
+    kept._memory.clear()
+
+
+def test_a_text_is_encoded_once_per_machine(frozen, own_cache):
+    first = Counting(frozen)
     vectors = first.vectors([*TEXTS, TEXTS[0]])
     assert first.computed == len(TEXTS)
     np.testing.assert_array_equal(vectors[0], vectors[-1])
     np.testing.assert_allclose(np.linalg.norm(vectors.astype(np.float32), axis=1), 1, atol=2e-3)
-    second = Counting(frozen, folder=tmp_path / "kept")
+    kept._memory.clear()
+    second = Counting(frozen)
     np.testing.assert_array_equal(second.vectors(TEXTS[::-1]), vectors[:5][::-1])
     assert second.computed == 0
     second.vectors(["alpha epsilon"])
@@ -156,22 +165,22 @@ def test_a_text_is_encoded_once_per_machine(frozen, tmp_path):
     assert second.vectors([]).shape == (0, 12)
 
 
-def test_damaged_files_of_the_cache_are_made_again(frozen, tmp_path):
-    first = Counting(frozen, folder=tmp_path)
+def test_a_damaged_cache_is_made_again(frozen, own_cache):
+    first = Counting(frozen)
     vectors = first.vectors(TEXTS)
-    for file in tmp_path.glob("*.npy"):
-        file.write_bytes(file.read_bytes()[:100])
-    second = Counting(frozen, folder=tmp_path)
+    first.kept.path.write_bytes(first.kept.path.read_bytes()[:100])
+    kept._memory.clear()
+    second = Counting(frozen)
     np.testing.assert_array_equal(second.vectors(TEXTS), vectors)
     assert second.computed == len(TEXTS)
 
 
-def test_nothing_is_written_where_nothing_is_to_be_kept(frozen, tmp_path):
-    quiet = Counting(frozen, folder=tmp_path / "none", keep=False)
+def test_nothing_is_written_where_nothing_is_to_be_kept(frozen, own_cache):
+    quiet = Counting(frozen, where="memory")
     quiet.vectors(TEXTS)
     quiet.vectors(TEXTS)
     assert quiet.computed == len(TEXTS)
-    assert not (tmp_path / "none").exists()
+    assert not own_cache.exists()
 
 
 def test_the_digest_follows_the_weights(frozen):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from kontrast.encoders import resolve_text_encoder
-from kontrast.encoders.kept import KeptArrays
+from kontrast.encoders import kept, resolve_text_encoder
+from kontrast.encoders.kept import KeptArrays, RecentlyUsed
 from kontrast.encoders.layered import FrozenLayers, SlotRows, TrainedLayers, WholeTransformer, layer_count, read_place
 from kontrast.encoders.text import TextEncoderConfig
 from kontrast.encoders.tokens import TokenIds
@@ -88,7 +88,7 @@ def test_kept_arrays_come_back_from_the_disk(own_cache, monkeypatch):
     first = KeptArrays("test-disk")
     arrays = {"a": np.arange(3, dtype=np.float32), "b": np.ones((2, 2), np.float16)}
     first.put(arrays)
-    monkeypatch.setattr("kontrast.encoders.kept._memory", type(_memory())(10**6))
+    kept._memory.clear()
     found = KeptArrays("test-disk").get(["a", "b", "c"])
     assert sorted(found) == ["a", "b"]
     for name, array in arrays.items():
@@ -99,25 +99,21 @@ def test_kept_arrays_come_back_from_the_disk(own_cache, monkeypatch):
 
 
 def test_a_damaged_file_of_kept_arrays_costs_nothing_but_time(own_cache, monkeypatch):
-    kept = KeptArrays("test-damaged")
-    kept.put({"a": np.arange(3)})
-    kept.path.write_bytes(b"no database" * 1000)
-    monkeypatch.setattr("kontrast.encoders.kept._memory", type(_memory())(10**6))
+    first = KeptArrays("test-damaged")
+    first.put({"a": np.arange(3)})
+    first.path.write_bytes(b"no database" * 1000)
+    kept._memory.clear()
     assert KeptArrays("test-damaged").get(["a"]) == {}
     KeptArrays("test-damaged").put({"a": np.arange(3)})  # clears the damage away
     KeptArrays("test-damaged").put({"b": np.arange(4)})
-    monkeypatch.setattr("kontrast.encoders.kept._memory", type(_memory())(10**6))
+    kept._memory.clear()
     assert list(KeptArrays("test-damaged").get(["b"])) == ["b"]
 
 
 def test_memory_lets_the_oldest_go():
-    held = type(_memory())(100)
+    held = RecentlyUsed(100, lambda array: array.nbytes)
     for number in range(5):
         held.put(str(number), np.zeros(5))
     assert [number for number in range(5) if held.get(str(number)) is not None] == [3, 4][-len(held.held) :]
-
-
-def _memory():
-    from kontrast.encoders import kept
-
-    return kept._memory
+    held.put("large", np.zeros(50))
+    assert list(held.held) == ["large"]

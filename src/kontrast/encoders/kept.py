@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,44 @@ from kontrast.data.catalogue import cache_folder
 
 Where = Literal["disk", "memory", "off"]
 Array = npt.NDArray[Any]
+T = TypeVar("T")
 
 _MOST = 600_000_000
 _AT_ONCE = 500
 _WAIT_S = 30.0
+
+
+class RecentlyUsed(Generic[T]):
+    """The values used last, up to a number of bytes; at least one.
+
+    Args:
+        most: bytes.
+        size: of a value, in bytes.
+    """
+
+    def __init__(self, most: int, size: Callable[[T], int]) -> None:
+        self.most, self.size, self.bytes = most, size, 0
+        self.held: OrderedDict[str, T] = OrderedDict()
+
+    def get(self, key: str) -> T | None:
+        """The value, if it is still held."""
+        if key in self.held:
+            self.held.move_to_end(key)
+        return self.held.get(key)
+
+    def put(self, key: str, value: T) -> None:
+        """Holds a value, and lets go of those unused for longest."""
+        if key in self.held:
+            return
+        self.held[key] = value
+        self.bytes += self.size(value)
+        while self.bytes > self.most and len(self.held) > 1:
+            self.bytes -= self.size(self.held.popitem(last=False)[1])
+
+    def clear(self) -> None:
+        """Lets go of everything."""
+        self.held.clear()
+        self.bytes = 0
 
 
 class KeptArrays:
@@ -98,28 +132,7 @@ class KeptArrays:
             return
 
 
-class _Memory:
-    """The arrays used last, up to a number of bytes."""
-
-    def __init__(self, most: int) -> None:
-        self.most, self.bytes = most, 0
-        self.held: OrderedDict[str, Array] = OrderedDict()
-
-    def get(self, key: str) -> Array | None:
-        if key in self.held:
-            self.held.move_to_end(key)
-        return self.held.get(key)
-
-    def put(self, key: str, array: Array) -> None:
-        if key in self.held:
-            return
-        self.held[key] = array
-        self.bytes += array.nbytes
-        while self.bytes > self.most and len(self.held) > 1:
-            self.bytes -= self.held.popitem(last=False)[1].nbytes
-
-
-_memory = _Memory(_MOST)
+_memory: RecentlyUsed[Array] = RecentlyUsed(_MOST, lambda array: array.nbytes)
 
 
 def _chunks(keys: Sequence[str]) -> Iterable[list[str]]:

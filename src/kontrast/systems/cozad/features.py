@@ -8,7 +8,6 @@ same image, at several depths: the in-image reference, which needs no training a
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from torch.nn import functional as F
 
 from kontrast import progress
 from kontrast.data.catalogue import cache_folder
+from kontrast.encoders.kept import RecentlyUsed
 from kontrast.encoders.lite0 import PACKAGE, Lite0, packaged_weights
 from kontrast.extras import installed
 from kontrast.files import content_hash, replacing
@@ -304,30 +304,7 @@ def in_image_distance(maps: Tensor, nearest: float) -> Tensor:
     )
 
 
-class _Memory:
-    """The features used last, up to a number of bytes; shared by all systems of the process."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.held: OrderedDict[str, Described] = OrderedDict()
-        self.bytes = 0
-
-    def get(self, key: str) -> Described | None:
-        if key in self.held:
-            self.held.move_to_end(key)
-        return self.held.get(key)
-
-    def put(self, key: str, features: Described) -> None:
-        if key in self.held:
-            return
-        self.held[key] = features
-        self.bytes += features.patches.nbytes + features.distances.nbytes
-        while self.bytes > self.most and len(self.held) > 1:
-            _, dropped = self.held.popitem(last=False)
-            self.bytes -= dropped.patches.nbytes + dropped.distances.nbytes
-
-
-_memory = _Memory(_MEMORY)
+_memory: RecentlyUsed[Described] = RecentlyUsed(_MEMORY, lambda held: held.patches.nbytes + held.distances.nbytes)
 
 
 def _load(path: Path) -> Described | None:
