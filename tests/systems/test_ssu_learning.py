@@ -50,12 +50,14 @@ def test_it_beats_the_ridge_regressions(trained, mosi):
 
 
 def test_it_knows_nothing_of_shuffled_labels(mosi):
-    order = np.random.default_rng(0).permutation(len(mosi.train))
-    wrong = mosi.train.with_labels(mosi.train.labels[order])
-    found = SSU(epochs=3).fit(wrong).evaluate(mosi.test)
-    # A direction that was learned from noise may lie with or against that of sentiment a little.
-    assert abs(found["corr"]) < 0.45
-    assert found["mae"] > 1.25
+    found = []
+    for number in range(4):
+        order = np.random.default_rng(number).permutation(len(mosi.train))
+        wrong = mosi.train.with_labels(mosi.train.labels[order])
+        found.append(SSU(epochs=2, seed=number).fit(wrong).evaluate(mosi.test))
+    # What was learned from noise lies with or against sentiment by chance, so that single correlations reach 0.3.
+    assert abs(np.mean([metrics["corr"] for metrics in found])) < 0.2
+    assert min(metrics["mae"] for metrics in found) > 1.25
 
 
 def test_missing_modalities_cost_little_unless_it_is_the_text(trained, mosi):
