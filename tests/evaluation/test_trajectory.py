@@ -42,6 +42,17 @@ def test_geodesic_is_the_sum_of_steps_on_a_line():
     assert pseudotime(points, [0], neighbours=1).tolist() == pytest.approx([0, 1 / 6, 3 / 6, 1])
 
 
+def test_parts_are_bridged_by_their_shortest_edges():
+    points = np.array([[0.0], [1.0], [2.0], [10.0], [11.0], [12.0], [30.0], [31.0], [32.0]])
+    assert np.isnan(pseudotime(points, [0], neighbours=2)[3:]).all()
+    far = pseudotime(points, [0], neighbours=2, bridged=True)
+    assert far.tolist() == pytest.approx((points[:, 0] / 32).tolist())
+    assert np.isfinite(pseudotime(points, [0], method="diffusion", neighbours=2, bridged=True)).all()
+    order = np.random.default_rng(0).permutation(9)
+    again = pseudotime(points[order], np.flatnonzero(order == 0), neighbours=2, bridged=True)
+    assert np.allclose(again, far[order])
+
+
 def test_rows_without_a_path_are_nan():
     points = np.concatenate([np.arange(10.0), 1000 + np.arange(10.0)])[:, None]
     for method in ("geodesic", "diffusion"):

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
+from scipy.spatial.distance import cdist
 
 from kontrast.errors import DataError
 from kontrast.evaluation.clustering import neighbour_graph
@@ -16,6 +17,8 @@ from kontrast.evaluation.tiles import Matrix
 
 Floats = npt.NDArray[np.float64]
 Method = Literal["geodesic", "diffusion"]
+_CELLS = 10_000_000
+"""Distances that are held at once."""
 
 
 def pseudotime(
@@ -25,6 +28,7 @@ def pseudotime(
     method: Method = "geodesic",
     neighbours: int = 15,
     components: int = 10,
+    bridged: bool = False,
 ) -> Floats:
     """The distance of each row from the root rows along the neighbour graph, scaled to [0, 1].
 
@@ -38,14 +42,17 @@ def pseudotime(
         method: of the two.
         neighbours: of the graph.
         components: eigenvectors of the diffusion.
+        bridged: join the parts of a graph that is in parts, each by the shortest edge to the rest.
 
     Returns:
-        (n,) from 0 at a root to 1 at the farthest row; NaN for rows that no path joins to a root.
+        (n,) from 0 at a root to 1 at the farthest row; NaN for rows that no path joins to a root (none if bridged).
 
     Raises:
         ValueError: if there is no root, a root is no row, or values are not finite.
     """
     graph = neighbour_graph(embeddings, neighbours)
+    if bridged:
+        graph = _bridged(graph, np.asarray(embeddings, dtype=np.float64))
     start = np.unique(np.asarray(roots, dtype=np.int64))
     if not len(start) or start[0] < 0 or start[-1] >= graph.shape[0]:
         raise ValueError(f"roots must name rows 0..{graph.shape[0] - 1}, got {start.tolist()[:5]}.")
@@ -59,6 +66,25 @@ def pseudotime(
     far = np.full(graph.shape[0], np.nan)
     far[inside] = np.linalg.norm(coordinates - origin, axis=1)
     return _scaled(far)
+
+
+def _bridged(graph: sparse.csr_array, rows: Floats) -> sparse.csr_array:
+    """The graph with its parts joined, the smallest part first, by the shortest edge from it to any other."""
+    while True:
+        count, part = sparse.csgraph.connected_components(graph, directed=False)
+        if count == 1:
+            return graph
+        smallest = np.bincount(part).argmin()
+        own, others = np.flatnonzero(part == smallest), np.flatnonzero(part != smallest)
+        best = (np.inf, 0, 0)
+        for block in np.array_split(own, -(-len(own) * len(others) // _CELLS)):
+            gaps = cdist(rows[block], rows[others])
+            first, second = np.unravel_index(gaps.argmin(), gaps.shape)
+            best = min(best, (float(gaps[first, second]), int(block[first]), int(others[second])))
+        length, one, other = best
+        # An edge of length zero would be no edge of a sparse graph.
+        ends = np.maximum([length, length], 1e-12)
+        graph = sparse.csr_array(graph + sparse.coo_array((ends, ([one, other], [other, one])), shape=graph.shape))
 
 
 def _same_part(graph: sparse.csr_array, start: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

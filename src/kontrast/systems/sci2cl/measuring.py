@@ -105,6 +105,6 @@ def _trajectory(system: Sci2CL, vectors: npt.NDArray[np.float32], data: OmicsDat
         return {}
     rows = rows[in_order(data.cells.ids[rows])]
     earliest = np.flatnonzero(order[rows] <= np.quantile(order[rows], 0.03))
-    far = pseudotime(vectors[rows], earliest, method=system.config.course)
+    far = pseudotime(vectors[rows], earliest, method=system.config.course, bridged=True)
     found = order_correlation(far, order[rows])
     return {"pseudotime_spearman": found} if found == found else {}

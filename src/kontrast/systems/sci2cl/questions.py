@@ -121,7 +121,7 @@ def _labels(system: Sci2CL, data: OmicsData, vectors: Vectors) -> pd.DataFrame:
 def _trajectory(system: Sci2CL, data: OmicsData, vectors: Vectors) -> pd.DataFrame:
     groups = groups_of(system, data, vectors)
     roots = _chosen(groups, system.config.root, "root", data)
-    far = pseudotime(vectors, roots, method=system.config.course)
+    far = pseudotime(vectors, roots, method=system.config.course, bridged=True)
     return pd.DataFrame({"id": data.cells.ids, "group": groups, "pseudotime": far})
 
 
